@@ -74,7 +74,8 @@ def variants(port: int, scratch: Path) -> list[Variant]:
 @contextmanager
 def running(variant: Variant, port: int, scratch: Path) -> Iterator[psutil.Process]:
     environ = {**os.environ, "BENTOML_HOME": str(scratch / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
-    environ |= {"OMP_NUM_THREADS": "1", "CHURN_PORT": str(port), "CHURN_HOST": "127.0.0.1", **variant.environ}
+    environ |= {"OMP_NUM_THREADS": "1", "CHURN_PORT": str(port), "CHURN_HOST": "127.0.0.1"}
+    environ |= {"CHURN_GRPC_PORT": "0", **variant.environ}
     (scratch / "bentoml").mkdir(exist_ok=True)
     with (scratch / "log").open("wb") as log:
         server = subprocess.Popen(variant.command, env=environ, stdout=log, stderr=log, cwd=variant.folder)

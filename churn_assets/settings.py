@@ -156,6 +156,7 @@ class ServingSettings:
     home: Path
     host: str = "127.0.0.1"
     port: int = 3000
+    grpc_port: int = 3003
     workers: int = 1
     timeout_s: float = 5.0
     body_bytes: int = _MIB
@@ -199,6 +200,7 @@ class ServingSettings:
             home=home,
             host=read.text("CHURN_HOST", cls.host),
             port=read.whole("CHURN_PORT", cls.port, 1, 65_535),
+            grpc_port=read.whole("CHURN_GRPC_PORT", cls.grpc_port, 0, 65_535),
             workers=read.whole("CHURN_WORKERS", cls.workers, 1, 256),
             timeout_s=read.real("CHURN_TIMEOUT_S", cls.timeout_s, 1.0, 3600.0),
             body_bytes=read.whole("CHURN_BODY_BYTES", cls.body_bytes, 1024, 2**30),

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CHURN_GRPC_PORT", "0")  # services of several tests run at once; those of gRPC name a port
 
 from hypothesis import HealthCheck, settings
 

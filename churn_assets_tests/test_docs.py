@@ -145,6 +145,7 @@ def shell(command: str, root: Path, errors_too: bool = False, port: int = 3000) 
             "PATH": path,
             "CHURN_SOURCE": SOURCE,
             "CHURN_PORT": str(port),
+            "CHURN_GRPC_PORT": "0",
             "COLUMNS": "500",
             "NO_COLOR": "1",
         },

@@ -152,13 +152,14 @@ def serve(
     """Answer requests with the champion of this home, in BentoML."""
     settings = settings_of(home)
     from churn_assets.access.keyring import check_address
-    from churn_assets.serving.server.process import SERVICE, check_port
+    from churn_assets.serving.server.process import SERVICE, check_grpc_port, check_port
 
     for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
         if value is not None:
             os.environ[name] = str(value)
     serving = ServingSettings.from_environ(os.environ)
     check_port(serving.host, serving.port)
+    check_grpc_port(serving.host, serving.port, serving.grpc_port)
     check_address(serving.host, serving)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)

@@ -82,8 +82,8 @@ def _kinds(table: pa.Table, label: str) -> Iterator[_Kind]:
     unlabelled = _is_one_of(
         labels, {text for text in pc.unique(labels).to_pylist() if not text or may_be_missing(text)}
     )
-    yield _descriptions(table, label)
     yield _headers(table, labels, label)
+    yield _descriptions(table, label)
     # A total's label is empty, or the number or share of those who left; texts of all other rows need not be read.
     rows = np.flatnonzero(unlabelled | _has_rare_number(labels))
     cells = {name: _texts(table.column(name).take(pa.array(rows))) for name in table.column_names if name != label}

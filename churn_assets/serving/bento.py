@@ -18,7 +18,7 @@ from churn_assets.settings import Settings
 
 LADDER = ladder_path(Path("bundle")).name
 # Packages of a Bento, beside BentoML and the scorer's.
-_SERVER = ("httptools", "jinja2", "msgspec", "starlette", "uvicorn", "uvloop")
+_SERVER = ("grpcio", "httptools", "jinja2", "msgspec", "protobuf", "starlette", "uvicorn", "uvloop")
 
 
 @dataclass(frozen=True)

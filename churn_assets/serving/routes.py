@@ -110,22 +110,7 @@ class ServiceApp:
                 return
             body = encode(V2Error(refusal.error)) if path.startswith(PREFIX) else refusal.body()
             await _send(send, status, body, request, refusal.headers, method)
-        self._account(request, path, method, status, refusal, time.perf_counter() - start)
-
-    def _account(
-        self, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
-    ) -> None:
-        """Count a request that was answered, and log it if each one is."""
-        worker, cause = self._worker, None
-        if refusal is not None:
-            cause = refusal.cause
-            worker.count_refusal(cause, refusal.detail if request.route in SCORING_ROUTES else ())
-        if request.route in SCORING_ROUTES:
-            worker.metrics.latency(seconds)
-        if worker.settings.access_log:
-            facts = {"request_id": request.id, "method": method, "path": path[:200], "status": status}
-            facts |= {"key": request.key_id, "cause": cause, "ms": round(seconds * 1e3, 3)}
-            log_event(worker.logger, logging.INFO, "request", **facts)
+        account(worker, request, path, method, status, refusal, time.perf_counter() - start)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request: RequestFacts) -> None:
         """Any route but the short one. Raises TimeoutError if it has not begun its answer in time, as with a disk that
@@ -176,6 +161,22 @@ class ServiceApp:
         self._worker.logger.error("request failed", exc_info=error, extra={"facts": facts})
         text = f"the request failed by a mistake of the service; report it with its id {request.id}"
         return Refused(500, "internal", text)
+
+
+def account(
+    worker: Worker, request: RequestFacts, path: str, method: str, status: int, refusal: Refused | None, seconds: float
+) -> None:
+    """Count a request that was answered, and log it if each one is."""
+    cause = None
+    if refusal is not None:
+        cause = refusal.cause
+        worker.count_refusal(cause, refusal.detail if request.route in SCORING_ROUTES else ())
+    if request.route in SCORING_ROUTES:
+        worker.metrics.latency(seconds)
+    if worker.settings.access_log:
+        facts = {"request_id": request.id, "method": method, "path": path[:200], "status": status}
+        facts |= {"key": request.key_id, "cause": cause, "ms": round(seconds * 1e3, 3)}
+        log_event(worker.logger, logging.INFO, "request", **facts)
 
 
 def routes(handlers: Handlers) -> list[Route]:

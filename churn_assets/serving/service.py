@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
+import logging
 import os
 import socket
 import sys
 from functools import cache
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import bentoml
 import click
@@ -24,10 +26,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from churn_assets.access.keyring import check_address
 from churn_assets.errors import ChurnError
 from churn_assets.serving.http import ANSWER_SHARE
-from churn_assets.serving.routes import ServiceApp
+from churn_assets.serving.routes import Handlers, ServiceApp
 from churn_assets.serving.server.connections import LimitedProtocol
 from churn_assets.serving.server.process import (
     STOP_S,
+    check_grpc_port,
     check_port,
     end_within,
     follow_supervisor,
@@ -35,8 +38,11 @@ from churn_assets.serving.server.process import (
     name_supervisor,
 )
 from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan, check_certificate
-from churn_assets.serving.worker import Worker
+from churn_assets.serving.worker import Worker, log_event
 from churn_assets.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from churn_assets.serving.open_inference.grpc_server import GrpcServer
 
 
 def make_protocol(**options: Any) -> asyncio.Protocol:
@@ -118,6 +124,7 @@ class ChurnService:
                 check_certificate(_SETTINGS.tls_cert, _SETTINGS.tls_key)
             if context is not None:  # `bentoml.serve` in Python has arguments, which nobody sees here
                 check_port(host, port)
+                check_grpc_port(host, port, _SETTINGS.grpc_port)
         except ChurnError as error:
             end_start(error)
 
@@ -127,11 +134,14 @@ class ChurnService:
         settle_memory()  # before the model: what is settled is never freed
         await this_worker().start()
         this_worker().check_host(bound_host())
+        await start_grpc()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Write what was accepted to disk."""
         end_within(STOP_S)
+        for server in grpc_servers:
+            await server.stop()
         await this_worker().stop()
 
 
@@ -141,6 +151,24 @@ def bound_host() -> str:
         return ""
     with socket.socket(fileno=os.dup(int(sys.argv[sys.argv.index("--fd") + 1]))) as bound:
         return str(bound.getsockname()[0])
+
+
+grpc_servers: list[GrpcServer] = []  # of this process: one, or none
+
+
+async def start_grpc() -> None:
+    """Answer gRPC too, on the address of HTTP. Its library is imported here: neither the supervisor nor a service
+    without it pays for that."""
+    if not _SETTINGS.grpc_port:
+        return
+    module = await asyncio.to_thread(importlib.import_module, "churn_assets.serving.open_inference.grpc_server")
+    server: GrpcServer = module.GrpcServer(this_worker(), these_handlers())
+    try:
+        await server.start(bound_host() or _SETTINGS.host)
+    except (OSError, RuntimeError) as error:
+        log_event(this_worker().logger, logging.ERROR, "gRPC does not listen", reason=str(error))
+    else:
+        grpc_servers.append(server)
 
 
 def settle_memory() -> None:
@@ -157,10 +185,16 @@ def this_worker() -> Worker:
     return Worker(_SETTINGS, os.environ)
 
 
+@cache
+def these_handlers() -> Handlers:
+    """The handlers of this process, for HTTP and gRPC."""
+    return Handlers(this_worker())
+
+
 def answer_first(app: ASGIApp) -> ServiceApp:
     """Our routes in front of BentoML's `app`. The connections call them at once: what else BentoML has in front is a
     timer for each request, and tracing that is off."""
-    this_worker().connections.app = first = ServiceApp(app, this_worker())
+    this_worker().connections.app = first = ServiceApp(app, this_worker(), these_handlers())
     return first
 
 

@@ -40,6 +40,7 @@ OTHERS = {
     ),
     "a line": ([["---"] * 6], [], [], "describes the columns ('---')"),
     "headers of exports put together": ([], [HEADER, HEADER], [], "2 rows repeat the header"),
+    "the header twice, and units": ([HEADER, ["", "", "", "EUR", "n", ""]], [], [], "1 row repeats the header"),
     "a header with blanks": ([], [[f" {name} " for name in HEADER]], [], "1 row repeats the header"),
     "a total": ([], [], [["Total", "", "", f"{BILL}", f"{CALLS:.0f}", ""]], "is a total ('Total')"),
     "a total that counts those who left": ([], [], [["Gesamt", "", "", "9", "9", "30"]], "is a total ('Gesamt')"),

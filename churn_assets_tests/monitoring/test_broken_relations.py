@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from churn_assets.contract.model import Kind
 from churn_assets.monitoring.faults.basis import fit_basis
 from churn_assets.monitoring.faults.broken_relations import find_broken_relations
 from churn_assets_tests.monitoring.test_special_values import KINDS, ROWS, customers
@@ -56,6 +57,26 @@ def test_nothing_is_found_where_nothing_changed():
 def test_only_the_columns_that_are_named_are_tested():
     rows = permuted(customers(ROWS, seed=7), "spent", 1.0)
     assert broken(rows, ["city"]) == []
+
+
+def test_of_two_columns_that_explain_each_other_the_late_one_is_not_named():
+    def pair(rows, seed):
+        random = np.random.default_rng(seed)
+        first = random.normal(size=rows)
+        return {"first": first, "second": first + random.normal(0, 0.5, rows)}
+
+    kinds, now = dict.fromkeys(("first", "second"), Kind.NUMBER), pair(ROWS, 2)
+    now["first"][: ROWS // 2] = np.random.default_rng(3).permutation(now["first"][: ROWS // 2])
+    sides = pa.table(pair(10_000, 1)), pa.table(now)
+    named = [find_broken_relations(*sides, kinds, last=[late])[0].column for late in kinds]
+    assert named == ["second", "first"]
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1.25, 0.5), (0.8, 0.4), (1.4, 0.6)])
+def test_growth_that_begins_within_the_window_is_drift(factor, share):
+    rows = customers(ROWS, seed=7)
+    rows["spent"][: int(share * ROWS)] *= factor
+    assert broken(rows) == []
 
 
 def test_few_rows_say_nothing():

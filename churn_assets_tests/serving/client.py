@@ -136,6 +136,7 @@ def served(folder: Path, home: Path, workers: int = 1, **options: Any) -> Iterat
         "CHURN_HOST": "127.0.0.1",
         "CHURN_PORT": str(port),
         "CHURN_POLL_S": "0.1",
+        "CHURN_GRPC_PORT": "0",
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         **options.pop("environ", {}),

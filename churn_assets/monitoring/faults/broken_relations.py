@@ -13,7 +13,7 @@ the same rank in the reference: a change that moves everybody in order, such as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from churn_assets.contract.model import Kind
 from churn_assets.monitoring.drift.multivariate import encode
 from churn_assets.monitoring.faults.basis import RIDGE, fit_basis
+from churn_assets.monitoring.faults.units import growth_of_a_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +39,8 @@ _MOST_BROKEN = 4  # columns that are named
 _HEAVIEST = 5.0  # times as often as before is the most that a kind of customer may be taken to be
 _MOVED = 2.5  # standard errors from which a mean of the reference is balanced
 _MOST_BALANCED = 60
+_BEHIND = 0.8  # of the z of a column that is named late
+_NO_MORE = 3.0  # standard errors up to which rows are no more foreign than supposed
 _RANGES, _GROWN = 8, 3.0  # of a column's values; standard errors from which there are more customers of one
 _SAME = 0.01  # p-value (Kolmogorov-Smirnov) above which a number has not moved
 _PRIOR = 0.05  # share of foreign values at which the statistic is most powerful
@@ -59,12 +62,17 @@ class BrokenRelation:
 
 
 def find_broken_relations(
-    reference: pa.Table, current: pa.Table, kinds: Mapping[str, Kind], names: Sequence[str] | None = None
+    reference: pa.Table,
+    current: pa.Table,
+    kinds: Mapping[str, Kind],
+    names: Sequence[str] | None = None,
+    last: Collection[str] = (),
 ) -> list[BrokenRelation]:
     """Columns among `names` (all of `kinds` by default) whose values go with the others no more, the clearest first.
 
     The tables are samples of rows with the columns of `kinds`; those that one side lacks are left out. A column that is
-    named explains no other: the next ones are tested without it.
+    named explains no other: the next ones are tested without it. Of two columns that explain each other either may be
+    broken; one of `last` is named only if it is clearly the worse one.
     """
     from scipy import stats
 
@@ -73,11 +81,12 @@ def find_broken_relations(
     if min(reference.num_rows, current.num_rows) < _FEWEST or not tested:
         return []
     limit = float(stats.norm.isf(SIGNIFICANCE / len(tested)))
+    late = [own for own, name in enumerate(shared) if name in last]
     sides = _sides(encode(reference, current, shared), reference.num_rows, [k in _NUMBERS for k in shared.values()])
     broken: list[BrokenRelation] = []
     active = list(range(len(shared)))
     while len(active) > 1 and len(broken) < _MOST_BROKEN:
-        worst = _worst(sides, list(shared), active, [own for own in tested if own in active], limit)
+        worst = _worst(sides, list(shared), active, [own for own in tested if own in active], limit, late)
         if worst is None:
             break
         broken.append(worst)
@@ -99,6 +108,7 @@ class _Sides:
     in_rank: Floats
     compare_in_rank: Floats
     grown: tuple[Flags, Flags]
+    numeric: tuple[bool, ...]
     owner: Positions
     functions: tuple[Floats, Floats, Floats]
 
@@ -110,13 +120,20 @@ def _sides(rows: Floats, first: int, numeric: Sequence[bool]) -> _Sides:
     basis = fit_basis(learn, numeric)
     functions = (basis.of(learn), basis.of(compare), basis.of(now))
     in_rank, compare_in_rank = _in_rank(now, compare, numeric)
-    return _Sides(learn, compare, now, in_rank, compare_in_rank, _grown(compare, now), basis.owner, functions)
+    return _Sides(
+        learn, compare, now, in_rank, compare_in_rank, _grown(compare, now), tuple(numeric), basis.owner, functions
+    )
 
 
 def _worst(
-    sides: _Sides, names: Sequence[str], active: Sequence[int], tested: Sequence[int], limit: float
+    sides: _Sides,
+    names: Sequence[str],
+    active: Sequence[int],
+    tested: Sequence[int],
+    limit: float,
+    late: Collection[int],
 ) -> BrokenRelation | None:
-    """The clearest broken relation among the columns at `tested`, by those at `active`."""
+    """The clearest broken relation among the columns at `tested`, by those at `active`; those at `late` come late."""
     used = np.isin(sides.owner, active)
     owner = sides.owner[used]
     learn, compare, now = (side[:, used] for side in sides.functions)
@@ -127,9 +144,12 @@ def _worst(
     if not positions:
         return None
     weights = _balance(compare, now)
-    relations = [_test(names[own], own, _related(own, owner, gram), sides, weights) for own in positions]
+    relations = [
+        _test(names[own], own, _related(own, owner, gram), sides, weights, sides.numeric[own]) for own in positions
+    ]
     clear = [relation for relation in relations if relation.z > limit and relation.share >= LEAST_SHARE]
-    return max(clear, key=lambda relation: relation.z, default=None)
+    behind = {names[own] for own in late}
+    return max(clear, key=lambda r: r.z * (_BEHIND if r.column in behind else 1.0), default=None)
 
 
 def _weakened(gram: Floats, owner: Positions, compare: Floats, now: Floats) -> dict[int, float]:
@@ -165,7 +185,7 @@ def _form(rows: Floats, matrix: npt.NDArray[np.floating[Any]]) -> Floats:
     return values
 
 
-def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) -> BrokenRelation:
+def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats, numeric: bool) -> BrokenRelation:
     """How many rows of the window have a foreign value of the column at `own`, by the weaker of the comparisons.
     The columns at `read` are those that the classifier reads, `own` the first of them."""
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -199,7 +219,27 @@ def _test(name: str, own: int, read: Positions, sides: _Sides, weights: Floats) 
         rise = float(actual.mean()) - expected
         shares.append(min(1.0, rise / max(all_foreign - expected, 1e-6)))
         scores.append(rise / max(float(error), 1e-12))
-    return BrokenRelation(name, min(shares), min(scores))
+    relation = BrokenRelation(name, min(shares), min(scores))
+    if relation.share >= LEAST_SHARE and numeric and _has_grown(compare, now, foreign, random):
+        return BrokenRelation(name, 0.0, 0.0)
+    return relation
+
+
+def _has_grown(compare: Floats, now: Floats, foreign: Callable[[Floats], Floats], random: np.random.Generator) -> bool:
+    """Whether the first column has grown for a part of the rows, as when prices rise within the window, and the rows
+    look no more foreign than the reference does after the same growth."""
+    sides = [np.sort(side[np.isfinite(side[:, 0]), 0]) for side in (compare, now)]
+    grown = growth_of_a_part(*sides)
+    if grown is None:
+        return False
+    factor, share = grown
+    rows = compare.copy()
+    part = random.random(len(rows)) < share
+    whole = np.array_equal(sides[0], np.floor(sides[0]))
+    rows[part, 0] = np.rint(rows[part, 0] * factor) if whole else rows[part, 0] * factor
+    supposed, actual = foreign(rows), foreign(now)
+    error = np.sqrt(supposed.var() / len(supposed) + actual.var() / len(actual))
+    return bool(actual.mean() - supposed.mean() < _NO_MORE * error)
 
 
 def _shuffled(rows: Floats, own: int, random: np.random.Generator) -> Floats:

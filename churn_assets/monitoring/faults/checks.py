@@ -119,12 +119,13 @@ def check_relations(
     if any(AS_OF not in sample.column_names for sample in sides):
         kinds = {name: kind for name, kind in kinds.items() if kind is not Kind.DATE}
     before, now = (_with_ages(sample, kinds) for sample in sides)
-    for relation in find_broken_relations(before, now, kinds):
+    late = (*limits.silent, *contract.unread)
+    for relation in find_broken_relations(before, now, kinds, last=late):
         message = (
             f"'{relation.column}' no longer goes with the other columns for about {relation.share:.0%} of the "
             f"customers ({relation.z:.1f} standard errors); is it joined by the right key, and in the same unit?"
         )
-        blocks = relation.column not in (*limits.silent, *contract.unread)
+        blocks = relation.column not in late
         yield share_finding("broken_relation", relation.column, relation.share, 0.0, message, blocks)
 
 

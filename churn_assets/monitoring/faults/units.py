@@ -41,6 +41,7 @@ _FEWEST, _FEWEST_POSITIVE = 300, 200
 _BINS = 60
 _RATIOS = (4.0, 20.0, 100.0)  # densities of foreign and usual values, from which a place is the foreign ones'
 _LEAST_PARTIAL = 7.0  # the least factor of a part of the rows: a smaller one looks like growth of some customers
+_GROWTH = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.6)  # factors by which numbers of customers may grow
 _EXACT = 0.04  # of a logarithm: how closely the factor must be known to be taken for a small one
 _MOST_SWAPPED = 20  # columns that moved, among which pairs are looked for
 _NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
@@ -89,6 +90,22 @@ def growth(before: Floats, now: Floats) -> float | None:
     if factor is None and np.array_equal(column.before, np.floor(column.before)):
         factor = _whole_factor(column)
     return None if factor is None or _is_unit(factor, column, alone=True) else factor
+
+
+def growth_of_a_part(before: Floats, now: Floats) -> tuple[float, float] | None:
+    """The factor, of those that growth has, and the share of the rows whose numbers have grown by it, where that
+    explains the window's distribution; None where it does not, or nothing has moved. All are sorted."""
+    if _same(before, now) > _FIT or not len(before) or before[0] < 0.0:
+        return None
+    whole = np.array_equal(before, np.floor(before))
+    fits = []
+    for factor in _GROWTH:
+        grown = np.rint(before * factor) if whole else before * factor
+        share = min(1.0, _mixed_share(before, now, grown))
+        if share > 0.0:
+            fits.append((_distance(before, now, grown, share), factor, share))
+    distance, factor, share = min(fits, default=(1.0, 1.0, 0.0))
+    return (factor, share) if distance < _critical(len(now), len(before)) else None
 
 
 def _whole_factor(column: _Column) -> float | None:

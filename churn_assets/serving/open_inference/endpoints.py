@@ -77,6 +77,16 @@ class InferenceEndpoints:
         result = await answer(arm, score)
         return Inference(arm.model.scorer.version, arm.model.contract.name, output_tensors(result.responses, names))
 
+    def is_ready(self, target: Target | None = None) -> bool:
+        """Whether the model, in that version, can answer. Raises Refused for another model or version."""
+        try:
+            self.check_ready(target)
+        except Refused as refusal:
+            if refusal.status != 503:
+                raise
+            return False
+        return True
+
     def check_ready(self, target: Target | None = None) -> None:
         """Raise Refused unless the model, in that version, can answer."""
         if target is None:

@@ -82,17 +82,27 @@ def free_memory() -> None:
         trim(0)
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise SettingsError unless a server could listen there now."""
+def check_grpc_port(host: str, port: int, grpc_port: int) -> None:
+    """`check_port` for gRPC, unless it is off. Workers share its port, and another service would do so unnoticed."""
+    if grpc_port == port:
+        raise SettingsError(
+            f"CHURN_GRPC_PORT is {grpc_port}, as the port of HTTP, expected another; correct one of them"
+        )
+    if grpc_port:
+        check_port(host, grpc_port, "CHURN_GRPC_PORT, 0 for no gRPC")
+
+
+def check_port(host: str, port: int, setting: str = "--port") -> None:
+    """Raise SettingsError unless a server could listen there now; `setting` names the port for the user."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(
                 f"port {port} of {host} is taken by another process, expected a free one; "
-                "end that process, or use another port: --port"
+                f"end that process, or use another port: {setting}"
             ) from error
         raise SettingsError(
             f"{host}, port {port}, is no place to listen ({error.strerror}), expected an address of this machine and "
-            "a port that you may use; correct --host (CHURN_HOST) or --port"
+            f"a port that you may use; correct --host (CHURN_HOST) or {setting}"
         ) from error
