@@ -15,6 +15,7 @@ from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.contract.values import MAX_ID
 from churn_assets.errors import CONTROLS, Violation
 from churn_assets.features.encode import whole_choices
+from churn_assets.scoring.explanations.anchor import Anchor
 from churn_assets.scoring.explanations.contributions import Explanation
 from churn_assets.scoring.explanations.counterfactual import Counterfactuals
 from churn_assets.scoring.online import InputWarning
@@ -29,7 +30,7 @@ _REF = "#/components/schemas/{name}"
 # What a key needs for each route, in a home that has keys.
 ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
 ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
-EXPLANATIONS = ("/explain", "/counterfactual")
+EXPLANATIONS = ("/explain", "/counterfactual", "/anchor")
 ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
 ROUTE_SCOPES |= dict.fromkeys((v2.PREFIX, *v2.MODEL_ROUTES, *v2.MODEL_READY_ROUTES, *v2.INFER_ROUTES), "predict")
 OPEN_ROUTES = ("/livez", "/readyz", v2.LIVE, v2.READY)
@@ -169,6 +170,7 @@ _TYPES = (
     FeedbackResponse,
     Explanation,
     Counterfactuals,
+    Anchor,
     ModelDescription,
     ReadyResponse,
     ErrorResponse,
@@ -269,6 +271,11 @@ def _paths(settings: ServingSettings) -> Schema:
             "logged.",
             "Customer",
             "Counterfactuals",
+        ),
+        "/anchor": _post(
+            "A rule of few conditions that nearly always means this customer's decision. Nothing is logged.",
+            "Customer",
+            "Anchor",
         ),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),

@@ -78,6 +78,18 @@ def test_what_a_counterfactual_proposes_is_under_the_threshold_of_predict(home):
     assert set(ask(home, question)) == {"changed", "below_threshold", "none_found"}
 
 
+def test_an_anchor_is_a_rule_that_the_customer_fulfils(home):
+    told = post(home, "/anchor", ASKED).json()
+    assert told["status"] == "holds"
+    assert told["precision_low"] >= 0.95
+    assert told["conditions"]
+    for condition in told["conditions"]:
+        own, value = ASKED[condition["column"]], condition["value"]
+        assert {"=": own == value, "is missing": own is None}.get(condition["operator"], True)
+        if condition["operator"] in ("<=", ">="):
+            assert min(own, value) == (own if condition["operator"] == "<=" else value)
+
+
 @pytest.mark.parametrize("path", EXPLANATIONS)
 @pytest.mark.parametrize(
     ("body", "column"),

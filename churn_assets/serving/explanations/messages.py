@@ -10,7 +10,7 @@ from msgspec import Struct
 from churn_assets.errors import Violation
 from churn_assets.scoring.online import InputWarning
 
-Kind = Literal["explain", "counterfactual"]
+Kind = Literal["explain", "counterfactual", "anchor"]
 Status = Literal["ok", "rejected", "unavailable", "failed"]
 
 LENGTH = 4  # bytes of the length in front of a frame

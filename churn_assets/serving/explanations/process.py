@@ -21,6 +21,7 @@ import msgspec
 from churn_assets.errors import BundleError, ChurnError, DataError, RowsRejected, Violation, one_line
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.explain import Explainer
+from churn_assets.scoring.explanations.anchor import AnchorSearch
 from churn_assets.scoring.explanations.contributions import explain
 from churn_assets.scoring.explanations.counterfactual import CounterfactualSearch
 from churn_assets.scoring.explanations.customer import Customer, ExplainedCustomer
@@ -50,6 +51,10 @@ class ExplainedModel:
     def _counterfactuals(self) -> CounterfactualSearch:
         return CounterfactualSearch(self._customers, self._reference)
 
+    @cached_property
+    def _anchors(self) -> AnchorSearch:
+        return AnchorSearch(self._customers, self._reference)
+
     def answer(self, question: Question) -> ExplainedCustomer:
         """The answer to a question. Raises as `Customer.read`, and BundleError for a bundle that cannot explain."""
         customer = Customer.read(self._customers, question.customer, question.day, question.as_of)
@@ -58,6 +63,8 @@ class ExplainedModel:
                 return explain(self._explainer, customer, question.warnings)
             case "counterfactual":
                 return self._counterfactuals.search(customer, question.warnings)
+            case "anchor":
+                return self._anchors.search(customer, question.warnings)
 
 
 @lru_cache(maxsize=MODELS_KEPT)
