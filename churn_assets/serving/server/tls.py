@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from typing import Any
 
 from uvicorn.config import Config
@@ -48,7 +49,7 @@ class TlsHandshake(asyncio.Protocol):
     def __init__(self, registry: Connections, context: ssl.SSLContext, protocol: LimitedProtocol) -> None:
         self._registry, self._context, self._protocol = registry, context, protocol
         self.body_bytes, self.unread_since = 0, None  # type: int, float | None
-        self._since = registry.now
+        self._since = time.monotonic()  # and not `registry.now`, which is late where the worker was busy
         self._early = b""  # what arrives before the handshake begins
         self._task: asyncio.Task[None] | None = None  # which nothing else holds
 
