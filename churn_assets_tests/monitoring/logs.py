@@ -43,12 +43,16 @@ def scored(rows: int, seed: int) -> tuple[pa.Table, Any]:
     return table, scorer_of().score_table(table, AS_OF)
 
 
-def make_home(home: Path, change: Change = lambda table: table, fingerprint: str | None = None) -> Settings:
-    """A home whose champion is the tiny scorer; `change` is made to its reference, which may lie about its contract."""
+def make_home(
+    home: Path, change: Change = lambda table: table, fingerprint: str | None = None, as_of: str = ""
+) -> Settings:
+    """A home whose champion is the tiny scorer; `change` is made to its reference, which may lie about its contract, and
+    has ages if it says the day of its rows."""
     scorer = scorer_of()
     table, scores = scored(REFERENCE_ROWS, 1)
     reference = change(table.append_column("churn_probability", pa.array(scores.probability)))
-    reference = reference.replace_schema_metadata({"churn_contract": fingerprint or scorer.contract.fingerprint})
+    about = {"churn_contract": fingerprint or scorer.contract.fingerprint} | ({"churn_as_of": as_of} if as_of else {})
+    reference = reference.replace_schema_metadata(about)
     bundle = write_bundle(
         home / "bundles", scorer, card={}, golden=table.slice(0, 32), as_of=AS_OF, reference=reference, provenance={}
     )

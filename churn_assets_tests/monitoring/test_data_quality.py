@@ -14,6 +14,7 @@ import pytest
 from churn_assets.monitoring import findings, profile
 from churn_assets.monitoring.data_quality import Traffic, check_traffic, report_quality
 from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, set_column
+from churn_assets_tests.scoring.tiny import AS_OF
 
 CONTRACT = contract_of()
 
@@ -136,6 +137,24 @@ def test_one_of_few_known_numbers_that_becomes_frequent_is_drift_and_not_broken(
     log.add(400, change=set_column("sent", lambda v: share_of(v, 0.4, statistics.mode(v))))
     monkeypatch.setattr(findings, "FEW_VALUES", 10_000)  # as if the column had that few
     assert newest(log).status == "ok"
+
+
+def test_a_number_that_is_frequent_because_customers_changed_is_drift_and_not_broken(tmp_path):
+    def many_join_now(table):
+        today = max(table["created"].to_pylist())
+        new = np.arange(table.num_rows) < 0.4 * table.num_rows
+        recent = np.datetime64(today) - np.arange(table.num_rows) % 40
+        day = np.where(new, recent, table["created"].to_numpy().astype("datetime64[D]"))
+        for name in ("created", "lastorder"):
+            table = table.set_column(table.column_names.index(name), name, pa.array(day, pa.date32()))
+        return set_column("sent", lambda v: [0 if is_new else x for is_new, x in zip(new, v, strict=True)])(table)
+
+    log = Log(make_home(tmp_path, as_of=AS_OF))
+    log.add(400, change=many_join_now)
+    result = newest(log)
+    (spike,) = [finding for finding in result.findings if finding.check == "spike"]
+    assert (result.status, spike.column, spike.blocks) == ("ok", "sent", False)
+    assert spike.message.endswith("Yes: the customers' other values have changed with it, which is drift")
 
 
 def test_a_number_that_training_never_had_is_a_spike_also_among_few(log, monkeypatch):

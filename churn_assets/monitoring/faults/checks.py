@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from churn_assets.monitoring.special_values import find_special_values
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_NUMBERS = frozenset({Kind.NUMBER, Kind.INTEGER})
 _EXPLAINING = frozenset({Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN, Kind.CATEGORY})
 
 
@@ -28,7 +29,8 @@ def check_together(
     `silent` or excluded column. Below `limits.floor` customers nothing more is tested."""
     findings = [_without_growth(finding, profile, reference) for finding in known]
     if profile.rows >= limits.floor:
-        for check in (check_units, check_special_values, check_relations):
+        findings = check_special_values(profile, reference, contract, limits, findings)
+        for check in (check_units, check_relations):
             findings += check(profile, reference, contract, limits, findings)
     return findings
 
@@ -47,18 +49,30 @@ def _without_growth(finding: Finding, profile: Profile, reference: Reference) ->
 
 def check_special_values(
     profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
-) -> Iterator[Finding]:
-    """Values that more customers have than before and than their other columns explain; columns that are broken by a
-    finding in `known` have one already. Of few different numbers one that becomes frequent is drift, and so are those
-    that are frequent because everybody's have grown."""
-    columns = {c.name: c for c in contract.logged_columns if _explains(c)}
-    named = _broken_columns(known, contract, limits)
-    numbers = [name for name in columns if name not in named and name in reference.bounds]
-    sides = {name: [side.sample[name].to_numpy() for side in (reference.profile, profile)] for name in numbers}
+) -> list[Finding]:
+    """The findings `known`, and those about values that more customers have than before and than their other columns
+    explain. A `spike` that they explain blocks no more. Other columns with a finding that blocks have one already; of
+    few different numbers one that becomes frequent is drift, and so are those that are frequent because everybody's
+    have grown."""
+    columns = {column.name: column for column in contract.logged_columns}
+    spiked = {finding.column for finding in known if finding.check == "spike" and finding.blocks}
+    named = _broken_columns(known, contract, limits) - spiked
+    kinds, before, now = _comparable(profile, reference, contract)
+    numbers = [n for n, kind in kinds.items() if kind in _NUMBERS and n not in named and n in reference.bounds]
+    sides = {name: (before[name].to_numpy(), now[name].to_numpy()) for name in numbers}
     many = [name for name in numbers if not has_few_values(sides[name][0]) and growth(*sides[name]) is None]
-    kinds = {name: column.kind for name, column in columns.items()}
-    for special in find_special_values(reference.profile.sample, profile.sample, kinds, many):
+    specials = find_special_values(before, now, kinds, many)
+    unexplained = {special.column for special in specials}
+    findings = []
+    for finding in known:
+        if finding.check == "spike" and finding.column in many and finding.column not in unexplained:
+            message = f"{finding.message} Yes: the customers' other values have changed with it, which is drift"
+            finding = replace(finding, message=message, blocks=False)
+        findings.append(finding)
+    for special in specials:
         column = columns[special.column]
+        if column.name in spiked:
+            continue
         value = "missing" if math.isnan(special.value) else shown(column, special.value)
         message = (
             f"'{column.name}' is {value} for {special.share:.1%} of the customers, in training "
@@ -66,7 +80,10 @@ def check_special_values(
             "is it still filled?"
         )
         blocks = column.name not in (*limits.silent, *contract.unread)
-        yield share_finding("unexplained_value", column.name, special.share, special.expected, message, blocks)
+        findings.append(
+            share_finding("unexplained_value", column.name, special.share, special.expected, message, blocks)
+        )
+    return findings
 
 
 def check_units(
@@ -109,16 +126,7 @@ def check_relations(
 ) -> Iterator[Finding]:
     """Columns whose values go with the other columns no more; those that are broken by a finding in `known` are left
     out, because their values explain nothing. Dates count as days before the row's day."""
-    broken = _broken_columns(known, contract, limits)
-    kinds = {
-        column.name: column.kind
-        for column in contract.logged_columns
-        if column.name not in broken and (column.kind is Kind.DATE or _explains(column))
-    }
-    sides = (reference.profile.sample, profile.sample)
-    if any(AS_OF not in sample.column_names for sample in sides):
-        kinds = {name: kind for name, kind in kinds.items() if kind is not Kind.DATE}
-    before, now = (_with_ages(sample, kinds) for sample in sides)
+    kinds, before, now = _comparable(profile, reference, contract, _broken_columns(known, contract, limits))
     late = (*limits.silent, *contract.unread)
     for relation in find_broken_relations(before, now, kinds, last=late):
         message = (
@@ -133,15 +141,31 @@ def _explains(column: Column) -> bool:
     return column.role is Role.FEATURE and column.kind in _EXPLAINING
 
 
+def _comparable(
+    profile: Profile, reference: Reference, contract: Contract, left_out: Collection[str] = ()
+) -> tuple[dict[str, Kind], pa.Table, pa.Table]:
+    """The kinds of the columns that explain each other, and their values in the reference and in the window. Dates are
+    among them, as days before the row's day, if both sides have that."""
+    sides = (reference.profile.sample, profile.sample)
+    has_ages = all(AS_OF in sample.column_names for sample in sides)
+    kinds = {
+        column.name: column.kind
+        for column in contract.logged_columns
+        if column.name not in left_out
+        and all(column.name in sample.column_names for sample in sides)
+        and (has_ages if column.kind is Kind.DATE else _explains(column))
+    }
+    return kinds, *(_with_ages(sample, kinds) for sample in sides)
+
+
 def _with_ages(sample: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
     """The columns of `kinds`, each date as days before the day of the row: the calendar moves, ages stay."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    shared = {name: kind for name, kind in kinds.items() if name in sample.column_names}
     return pa.table(
         {
             name: pc.subtract(sample[AS_OF], sample[name]) if kind is Kind.DATE else sample[name]
-            for name, kind in shared.items()
+            for name, kind in kinds.items()
         }
     )
