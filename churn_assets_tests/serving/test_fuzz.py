@@ -95,7 +95,7 @@ def _objects(schema: dict, document: dict) -> st.SearchStrategy:
     return st.fixed_dictionaries(needed, optional=fields)
 
 
-POSTS = ["/predict", "/predict_batch", "/feedback"]
+POSTS = ["/predict", "/predict_batch", "/feedback", "/counterfactual", "/anchor"]
 JSON = {"content-type": "application/json"}
 
 
@@ -113,7 +113,7 @@ def test_what_the_document_allows_is_never_a_5xx_and_mostly_answered(service, do
 @given(data=st.data())
 def test_a_corrupted_body_is_never_a_5xx(service, path, data):
     right = {
-        "/predict": ASKED,
+        **dict.fromkeys(("/predict", "/counterfactual", "/anchor"), ASKED),
         "/predict_batch": {"customers": [{k: v for k, v in ASKED.items() if k != "as_of"}] * 2, "as_of": "2014-01-20"},
         "/feedback": {"prediction_id": "p", "churned": True, "observed_at": "2014-01-20"},
     }

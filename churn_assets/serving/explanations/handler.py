@@ -43,9 +43,9 @@ def _question(arm: Arm, kind: Kind, body: bytes, context: RequestContext) -> Que
     customer = parse_json(body)
     if type(customer) is not dict:
         raise RowsRejected([Violation(0, "", describe_value(customer), "one customer, as a JSON object")])
-    day = read_as_of(customer.pop(AS_OF, None), context)
+    day = read_as_of(customer.get(AS_OF), context)
     warnings = [] if day.warning is None else [day.warning]
-    return Question(kind, str(arm.model.path), customer, day.text, day.days, warnings)
+    return Question(kind, str(arm.model.path), body, day.text, day.days, warnings)
 
 
 async def _ask(worker: Worker, question: Question) -> Answer:

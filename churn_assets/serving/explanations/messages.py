@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,17 +13,18 @@ from churn_assets.scoring.online import InputWarning
 Kind = Literal["explain", "counterfactual", "anchor"]
 Status = Literal["ok", "rejected", "unavailable", "failed"]
 
+AS_OF = "as_of"  # the field of a customer that is no column
 LENGTH = 4  # bytes of the length in front of a frame
-MAX_FRAME = 64 * 2**20
 READY = b"ready"  # the first frame of a process, once it can answer
 
 
 class Question(Struct, frozen=True, array_like=True):
-    """One customer to explain: by which bundle, at which day, and with which warnings of the request itself."""
+    """One customer to explain, as the JSON that was sent (msgpack has no number beyond 64 bits): by which bundle, at
+    which day, and with which warnings of the request itself."""
 
     kind: Kind
     bundle: str
-    customer: dict[str, Any]
+    customer: bytes
     day: str
     as_of: float
     warnings: list[InputWarning]

@@ -14,7 +14,7 @@ import signal
 import sys
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -27,7 +27,16 @@ from churn_assets.scoring.explanations.counterfactual import CounterfactualSearc
 from churn_assets.scoring.explanations.customer import Customer, ExplainedCustomer
 from churn_assets.scoring.explanations.reference import Reference
 from churn_assets.scoring.online import CustomerScorer
-from churn_assets.serving.explanations.messages import LENGTH, READY, Answer, Question, decode_question, encode, frame
+from churn_assets.serving.explanations.messages import (
+    AS_OF,
+    LENGTH,
+    READY,
+    Answer,
+    Question,
+    decode_question,
+    encode,
+    frame,
+)
 
 NICENESS = 10  # of 19: after /predict, and still some of a busy machine
 MODELS_KEPT = 2  # the champion, and the one before or a challenger
@@ -57,7 +66,9 @@ class ExplainedModel:
 
     def answer(self, question: Question) -> ExplainedCustomer:
         """The answer to a question. Raises as `Customer.read`, and BundleError for a bundle that cannot explain."""
-        customer = Customer.read(self._customers, question.customer, question.day, question.as_of)
+        row = msgspec.json.decode(question.customer, type=dict[str, Any])
+        row.pop(AS_OF, None)
+        customer = Customer.read(self._customers, row, question.day, question.as_of)
         match question.kind:
             case "explain":
                 return explain(self._explainer, customer, question.warnings)
