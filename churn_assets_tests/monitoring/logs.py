@@ -46,8 +46,8 @@ def scored(rows: int, seed: int) -> tuple[pa.Table, Any]:
 def make_home(
     home: Path, change: Change = lambda table: table, fingerprint: str | None = None, as_of: str = ""
 ) -> Settings:
-    """A home whose champion is the tiny scorer; `change` is made to its reference, which may lie about its contract, and
-    has ages if it says the day of its rows."""
+    """A home whose champion is the tiny scorer; `change` is made to its reference, which may lie about its contract,
+    and has ages if it says the day of its rows."""
     scorer = scorer_of()
     table, scores = scored(REFERENCE_ROWS, 1)
     reference = change(table.append_column("churn_probability", pa.array(scores.probability)))
