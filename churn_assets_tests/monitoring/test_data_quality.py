@@ -143,7 +143,7 @@ def test_a_number_that_is_frequent_because_customers_changed_is_drift_and_not_br
     def many_join_now(table):
         today = max(table["created"].to_pylist())
         new = np.arange(table.num_rows) < 0.4 * table.num_rows
-        recent = np.datetime64(today) - np.arange(table.num_rows) % 40
+        recent = np.datetime64(today, "D") - (np.arange(table.num_rows) % 40).astype("timedelta64[D]")
         day = np.where(new, recent, table["created"].to_numpy().astype("datetime64[D]"))
         for name in ("created", "lastorder"):
             table = table.set_column(table.column_names.index(name), name, pa.array(day, pa.date32()))
