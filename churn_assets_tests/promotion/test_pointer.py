@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
@@ -75,11 +74,15 @@ def test_an_unreadable_pointer_is_an_error_never_no_champion(tmp_path, content):
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
 def test_a_fault_of_the_system_never_advises_to_remove_the_pointer(tmp_path, monkeypatch, number):
-    def fail(path):
-        raise OSError(number, os.strerror(number), str(path))
+    open_any = os.open
+
+    def fail(path, *options, **more):
+        if str(path).endswith(POINTER):
+            raise OSError(number, os.strerror(number), str(path))
+        return open_any(path, *options, **more)
 
     write_champion(tmp_path, CHAMPION)
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(PointerCorrupt, match=r"champion\.json: cannot be read \(.*correct its permissions") as raised:
         read_champion(tmp_path)
     assert "remove" not in str(raised.value)
