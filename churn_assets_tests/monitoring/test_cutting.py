@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import shutil
 
 import duckdb
 import numpy as np
@@ -20,7 +19,7 @@ from churn_assets.monitoring.data_quality import hours_to_stale, report_quality,
 from churn_assets.monitoring.drift.evidently import Comparison, EvidentlyDrift
 from churn_assets.monitoring.drift.report import report_drift
 from churn_assets.monitoring.windows import Window, full_window, record_open_window
-from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored
+from churn_assets_tests.monitoring.logs import NOW, contract_of, scored
 
 START = dt.datetime(2026, 11, 2, tzinfo=dt.UTC)  # a Monday
 LATER = START + dt.timedelta(days=400)
@@ -170,17 +169,6 @@ def test_a_bulk_request_is_not_cut():
 # -- what people do ------------------------------------------------------------------------------------
 
 TINY = contract_of("window = 400\nfloor = 200")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_home(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def log(tmp_path, made):
-    shutil.copytree(made.home, tmp_path / "home")
-    return Log(dataclasses.replace(made, home=tmp_path / "home"))
 
 
 def no_evidently(*_):

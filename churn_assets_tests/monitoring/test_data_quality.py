@@ -19,17 +19,6 @@ from churn_assets_tests.scoring.tiny import AS_OF
 CONTRACT = contract_of()
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_home(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def log(tmp_path, made):
-    shutil.copytree(made.home, tmp_path / "home")
-    return Log(dataclasses.replace(made, home=tmp_path / "home"))
-
-
 def newest(log, contract=CONTRACT):
     return report_quality(log.settings, contract, NOW).windows[-1]
 

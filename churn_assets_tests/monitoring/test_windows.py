@@ -17,23 +17,10 @@ from churn_assets.monitoring.windows import (
     read_windows,
     window_folder,
 )
-from churn_assets_tests.monitoring.logs import Log, contract_of, make_home, scored
+from churn_assets_tests.monitoring.logs import Log, contract_of, scored
 
 FINGERPRINT = contract_of().fingerprint
 LIMITS = contract_of().monitoring
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_home(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def log(tmp_path, made):
-    import shutil
-
-    shutil.copytree(made.home, tmp_path / "home")
-    return Log(dataclasses.replace(made, home=tmp_path / "home"))
 
 
 def closed(log, limits=LIMITS):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import shutil
 import sys
 
 import numpy as np
@@ -17,26 +16,16 @@ from churn_assets.monitoring.drift import evidently_workspace, multivariate
 from churn_assets.monitoring.drift.evidently import CELLS, Run, compare_with_evidently
 from churn_assets.monitoring.drift.report import report_drift
 from churn_assets.monitoring.profile import SCORE
-from churn_assets_tests.monitoring.logs import Log, contract_of, make_home, set_column
+from churn_assets_tests.monitoring.logs import contract_of, more, set_column
 
 CONTRACT = contract_of()
 ROWS = 1200
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_home(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def log(tmp_path, made, monkeypatch):
-    monkeypatch.setattr(multivariate, "_ROUNDS", 4)  # what it finds has tests of its own
-    shutil.copytree(made.home, tmp_path / "home")
-    return Log(dataclasses.replace(made, home=tmp_path / "home"))
-
-
-def more(values):
-    return [int(1.15 * value) + 3 for value in values]
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    """What the classifier finds has tests of its own."""
+    monkeypatch.setattr(multivariate, "_ROUNDS", 4)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from churn_assets.monitoring.drift.report import conclude, report_drift
 from churn_assets.monitoring.drift.univariate import ColumnDrift
 from churn_assets.monitoring.profile import SCORE, MonitoredModel, compute_profile, load_reference
 from churn_assets.monitoring.windows import Acceptance, accept_window, to_json
-from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, scored, set_column
+from churn_assets_tests.monitoring.logs import NOW, Log, contract_of, make_home, more, scored, set_column
 from churn_assets_tests.scoring.tiny import customers
 
 CONTRACT = contract_of()
@@ -35,20 +35,10 @@ ACCEPTANCE = Acceptance("Ana", "the mail system was off", "2026-11-02T10:00:00+0
 KINDS = {"sent": Kind.INTEGER, "spent": Kind.NUMBER, "paperless": Kind.BOOLEAN, "city": Kind.CATEGORY}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_home(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def log(tmp_path, made, monkeypatch):
-    monkeypatch.setattr(multivariate, "_ROUNDS", 4)  # what it finds has tests of its own
-    shutil.copytree(made.home, tmp_path / "home")
-    return Log(dataclasses.replace(made, home=tmp_path / "home"))
-
-
-def more(values):
-    return [int(1.15 * value) + 3 for value in values]
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    """What the classifier finds has tests of its own."""
+    monkeypatch.setattr(multivariate, "_ROUNDS", 4)
 
 
 def no_evidently(reference, current, kinds, ours, run, page):
