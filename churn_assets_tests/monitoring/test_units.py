@@ -106,6 +106,16 @@ def test_whole_numbers_that_grow_and_are_made_whole_are_growth(factor, whole):
     assert growth(before, whole(now * factor)) == pytest.approx(factor, rel=0.06)
 
 
+@pytest.mark.parametrize("whole", [np.rint, np.floor])
+@pytest.mark.parametrize("factor", [1.6, 1.8, 2.2, 2.55])
+def test_counts_that_stay_whole_are_not_in_miles_or_pounds(factor, whole):
+    rows = customers(ROWS, seed=7)
+    rows["mails"] = whole(rows["mails"] * factor)
+    assert result_of(rows) == []
+    rows["mails"] = customers(ROWS, seed=7)["mails"] * 1.6093
+    assert [result.column for result in result_of(rows)] == ["mails"]
+
+
 def test_zeros_and_units_are_no_growth():
     before, now = (customers(rows, seed)["mails"] for rows, seed in ((10_000, 1), (ROWS, 7)))
     assert growth(before, now) is None

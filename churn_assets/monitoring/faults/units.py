@@ -87,7 +87,7 @@ def growth(before: Floats, now: Floats) -> float | None:
     if min(column.rows) < _FEWEST or column.before[0] < 0.0 or column.p_value > _FIT:
         return None
     factor = _factor_for_all(column)
-    if factor is None and np.array_equal(column.before, np.floor(column.before)):
+    if factor is None and _are_whole(column.before):
         factor = _whole_factor(column)
     return None if factor is None or _is_unit(factor, column, alone=True) else factor
 
@@ -97,7 +97,7 @@ def growth_of_a_part(before: Floats, now: Floats) -> tuple[float, float] | None:
     explains the window's distribution; None where it does not, or nothing has moved. All are sorted."""
     if _same(before, now) > _FIT or not len(before) or before[0] < 0.0:
         return None
-    whole = np.array_equal(before, np.floor(before))
+    whole = _are_whole(before)
     fits = []
     for factor in _GROWTH:
         grown = np.rint(before * factor) if whole else before * factor
@@ -198,8 +198,14 @@ def _is_unit(factor: float, column: _Column, alone: bool) -> bool:
     `alone` is true if this column is the only one that moved."""
     if abs(math.log(factor)) > math.log(LARGE):
         return alone or factor in _ALL_FACTORS
+    if not alone or factor not in _ALL_FACTORS or _are_whole(column.before) and _are_whole(column.now):
+        return False  # counts in another unit would have decimals: these are more of the same
     _, error = _log_ratio(_logs(column))
-    return alone and factor in _ALL_FACTORS and 2.5 * error < _EXACT and column.p_value < _MOVED
+    return 2.5 * error < _EXACT and column.p_value < _MOVED
+
+
+def _are_whole(numbers: Floats) -> bool:
+    return bool(np.array_equal(numbers, np.floor(numbers)))
 
 
 def _logs(column: _Column) -> list[Floats]:
