@@ -96,6 +96,7 @@ class Stage:
             "CHURN_SENSOR_S": "2",
             "CHURN_EXECUTOR": "in_process",
             "CHURN_PORT": str(self.port),
+            "CHURN_GRPC_PORT": "0",  # another service may have it
             "CHURN_HOST": "127.0.0.1",
             "CHURN_WORKERS": "1",
             "CHURN_LOG_SEGMENT_S": "5",

@@ -198,7 +198,7 @@ def _is_unit(factor: float, column: _Column, alone: bool) -> bool:
     `alone` is true if this column is the only one that moved."""
     if abs(math.log(factor)) > math.log(LARGE):
         return alone or factor in _ALL_FACTORS
-    if not alone or factor not in _ALL_FACTORS or _are_whole(column.before) and _are_whole(column.now):
+    if not alone or factor not in _ALL_FACTORS or (_are_whole(column.before) and _are_whole(column.now)):
         return False  # counts in another unit would have decimals: these are more of the same
     _, error = _log_ratio(_logs(column))
     return 2.5 * error < _EXACT and column.p_value < _MOVED
