@@ -68,11 +68,11 @@ def _tree(root: psutil.Process) -> list[psutil.Process]:
 
 
 def measure_idle(root: psutil.Process, seconds: float) -> str:
-    time.sleep(WARM_S)
+    time.sleep(WARM_S)  # imports and first ticks are not what an idle daemon costs
     start, before, sizes = time.monotonic(), cpu_s(root), []
     while time.monotonic() - start < seconds:
         sizes.append(pss_mib(root))
-        time.sleep(STEP_S)
+        time.sleep(STEP_S)  # between two samples of its memory
     share = (cpu_s(root) - before) / (time.monotonic() - start)
     return (
         f"idle for {seconds:.0f} s: {share:.1%} of a core; PSS {statistics.mean(sizes):.0f} MiB on average, "
@@ -93,7 +93,7 @@ def measure_latency(settings: Settings, url: str, windows: int) -> str:
     decision = settings.assets_dir / DECISION
     with httpx.Client(base_url=url, timeout=60.0) as client:
         for number in range(windows):
-            time.sleep(rng.uniform(0.0, 30.0))
+            time.sleep(rng.uniform(0.0, 30.0))  # windows end at any moment between two ticks of a sensor
             for start in range(number * size, (number + 1) * size, ROWS):
                 body = {"customers": rows[start : start + ROWS], "as_of": as_of[:10]}
                 client.post("/predict_batch", json=body).raise_for_status()
@@ -102,7 +102,7 @@ def measure_latency(settings: Settings, url: str, windows: int) -> str:
             while not (closed.is_file() and decision.is_file() and _written(decision) > _written(closed)):
                 if time.monotonic() - begin > LONGEST_S:
                     raise SystemExit(f"window {number + 1} has no decision after {LONGEST_S:.0f} s")
-                time.sleep(0.2)
+                time.sleep(0.2)  # the decision is a file: nothing tells that it is written
             taken.append(_written(decision) - sent)
     shown = ", ".join(f"{seconds:.0f}" for seconds in taken)
     load = os.getloadavg()[1]
@@ -131,7 +131,7 @@ def _wait_until_ready(url: str) -> None:
                 return
         except httpx.HTTPError:
             pass
-        time.sleep(0.5)
+        time.sleep(0.5)  # between two attempts to reach a service that starts
     raise SystemExit("the service is not ready after 120 s")
 
 

@@ -41,7 +41,7 @@ from churn_assets.scoring.explanations.counterfactual import Counterfactuals, Co
 from churn_assets.scoring.explanations.customer import Customer
 from churn_assets.scoring.explanations.reference import Reference
 from churn_assets.scoring.online import CustomerScorer
-from churn_assets.scoring.scorer import Scorer, days
+from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
 
 FRESH, SEED = 100_000, 977
@@ -85,7 +85,7 @@ def counterfactuals(scorer: Scorer, reference: Reference, rows: list[dict[str, A
     customers = CustomerScorer(scorer)
     search, seconds, columns, flipped, asked = CounterfactualSearch(customers, reference), [], [], 0, 0
     for row in rows:
-        customer = Customer.read(customers, row, day, float(days(day)))  # type: ignore[arg-type]  # of one day
+        customer = Customer.read(customers, row, day, float(as_of_days(day)))
         if not customer.score.churn:
             continue
         asked += 1
@@ -122,7 +122,7 @@ def anchors(scorer: Scorer, reference: Reference, rows: list[dict[str, Any]], da
     churn = scorer.score_table(fresh, day).probability >= scorer.thresholds.value
     shown = held = precise = 0
     for row in rows:
-        customer = Customer.read(customers, row, day, float(days(day)))  # type: ignore[arg-type]
+        customer = Customer.read(customers, row, day, float(as_of_days(day)))
         start = time.perf_counter()
         rule: Anchor = search.search(customer, [])
         seconds.append(time.perf_counter() - start)

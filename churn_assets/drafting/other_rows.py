@@ -102,7 +102,7 @@ def _descriptions(table: pa.Table, label: str) -> _Kind:
     compared = {name: _texts(below.column(name)) for name in table.column_names if _is_text(table.column(name))}
     numbers = {name: set(cells.to_pylist()) for name, cells in compared.items() if _are_numbers(cells)}
     later_labels = set(_texts(below.column(label)).to_pylist())
-    rows, words = list[int](), list[str]()
+    rows, examples = list[int](), list[str]()
     for row in range(min(_DESCRIBING, table.num_rows - 1)):
         cells = {name: _texts(table.column(name).slice(row, 1))[0].as_py() for name in table.column_names}
         has_number = [name for name in numbers if _is_number(cells[name])]
@@ -113,8 +113,8 @@ def _descriptions(table: pa.Table, label: str) -> _Kind:
         if has_number or not (is_line or len(own) > is_labelled):
             break
         rows.append(row)
-        words += own or [next(filter(None, cells.values()), "")]
-    quoted = ", ".join(repr(word[:24]) for word in words[:3])
+        examples += own or [next(filter(None, cells.values()), "")]
+    quoted = ", ".join(repr(example[:24]) for example in examples[:3])
     columns = f"the columns ({quoted})"
     return _Kind(rows, f"below the header describes {columns}", f"below the header describe {columns}")
 
@@ -133,12 +133,12 @@ def _headers(table: pa.Table, labels: pa.Array, label: str) -> _Kind:
 
 def _with_word(cells: dict[str, pa.Array], rows: Index, pattern: str, singular: str, plural: str) -> _Kind:
     """Those of `rows` with such a word; `cells` are theirs."""
-    named, words = np.zeros(len(rows), dtype=bool), list[str]()
+    named, examples = np.zeros(len(rows), dtype=bool), list[str]()
     for texts in cells.values():
         mask = to_numpy(pc.match_substring_regex(texts, pattern, ignore_case=True))
         named |= mask
-        words += texts.filter(pa.array(mask)).to_pylist()
-    example = f" ('{words[0]}')" if words else ""
+        examples += texts.filter(pa.array(mask)).to_pylist()
+    example = f" ('{examples[0]}')" if examples else ""
     return _Kind(rows[named].tolist(), singular + example, plural + example)
 
 

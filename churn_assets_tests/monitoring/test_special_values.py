@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from churn_assets.contract.model import Kind
-from churn_assets.monitoring import special_values
-from churn_assets.monitoring.special_values import find_special_values
+from churn_assets.monitoring.faults import special_values
+from churn_assets.monitoring.faults.special_values import find_special_values
 
 KINDS = {"orders": Kind.INTEGER, "spent": Kind.NUMBER, "mails": Kind.INTEGER, "city": Kind.CATEGORY}
 ROWS = 2000

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.monitoring.faults.broken_relations import find_broken_relations
+from churn_assets.monitoring.faults.special_values import find_special_values
 from churn_assets.monitoring.faults.units import ForeignNumbers, find_foreign_numbers, growth
 from churn_assets.monitoring.findings import Finding, has_few_values, share_finding, shown
 from churn_assets.monitoring.profile import AS_OF, Profile, Reference
-from churn_assets.monitoring.special_values import find_special_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
