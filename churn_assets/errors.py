@@ -8,8 +8,8 @@ SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, Dup
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
     DraftError
 BundleError: BundleCorrupt, BundleMismatch
-ReleaseError: NoChampion, PointerCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt, HomeBusy,
-    LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
+ReleaseError: NoChampion, PointerCorrupt, PolicyCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt,
+    HomeBusy, LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
 LogUnavailable: RowsUncertain, SegmentLost
 LogError: LogUnavailable, LogBusy, LogUnreadable, NothingIngested, WarehouseLocked, WarehouseCorrupt, QueryRefused,
     SourceRefused, AcceptanceRefused, WindowUnreadable
@@ -227,6 +227,10 @@ class NoChampion(ReleaseError):
 
 class PointerCorrupt(ReleaseError):
     """The champion pointer exists and cannot be read."""
+
+
+class PolicyCorrupt(ReleaseError):
+    """The file of the routing policy is damaged or contradicts itself."""
 
 
 class GateRefused(ReleaseError):

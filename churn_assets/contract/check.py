@@ -244,5 +244,9 @@ def _limits(contract: Contract) -> None:
     if monitoring.floor > monitoring.window and not monitoring.window_days:
         above = f"floor {monitoring.floor} is above window {monitoring.window}"
         fail("[monitoring]", f"{above}; expected floor <= window; lower floor")
+    weights = contract.release.canary_weights
+    if not weights or any(low >= high for low, high in zip((0.0, *weights), (*weights, 1.0 + 1e-9), strict=True)):
+        given = ", ".join(f"{weight:g}" for weight in weights) or "empty"
+        fail("[release]", f"canary_weights is {given}; expected rising shares above 0, at most 1; correct them")
     for name in monitoring.silent:
         _among("[monitoring]", "silent", name, [c.name for c in contract.columns])

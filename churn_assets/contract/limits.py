@@ -5,7 +5,7 @@ The values that a key may have stand beside its type; `contract.load` checks the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 Threshold = Literal["profit", "f1", "capacity"]
@@ -14,6 +14,7 @@ Outliers = Literal["range", "mahalanobis", "isolation_forest"]
 SplitMethod = Literal["hash", "published"]
 Approval = Literal["automatic", "manual"]
 MovedAlias = Literal["put_back", "gate"]
+Rollout = Literal["direct", "canary"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,31 @@ class Monitoring:
 
 
 @dataclass(frozen=True)
-class Release:
+class Guardrails:
+    """What a challenger may not do while it is let in; see docs/release.md. Each limit is against the champion, and is
+    crossed when a test that may be looked at any number of times shows it.
+
+    The share of rows with an error may not rise by `max_error_rise`, the 99th percentile of the scoring time not by the
+    factor `max_p99_ratio`; mean score and share of decisions may not move by `max_score_shift` and
+    `max_decision_shift`, a shadow may not decide otherwise for `max_flips` of the rows; the share of refused rows, and
+    of rows with a warning, may not rise by `max_quality_rise`. On final labels PR-AUC may not fall by
+    `max_pr_auc_drop`, log-loss not rise by `max_log_loss_rise`. Of releases of an equal model at most
+    `false_rollbacks` end in a rollback.
+    """
+
+    max_error_rise: Share = 0.005
+    max_p99_ratio: Annotated[float, Bounds(ge=1.0)] = 1.5
+    max_score_shift: Share = 0.03
+    max_decision_shift: Share = 0.05
+    max_flips: Share = 0.1
+    max_quality_rise: Share = 0.05
+    max_pr_auc_drop: Share = 0.02
+    max_log_loss_rise: Amount = 0.01
+    false_rollbacks: Annotated[float, Bounds(ge=0.0001, le=0.5)] = 0.05
+
+
+@dataclass(frozen=True)
+class Release(Guardrails):
     """What a challenger must reach to replace the champion, and who approves it; see docs/release.md.
 
     The margins are the PR-AUC differences that the lower bound of the paired bootstrap must exceed. No segment of
@@ -151,3 +176,13 @@ class Release:
     max_ece: Share = 0.03
     recent_windows: Count = 2
     moved_alias: MovedAlias = "put_back"
+    rollout: Rollout = "direct"
+    canary_weights: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
+    canary_hold_minutes: Amount = 30.0
+    canary_rows: Count = 1000
+    deadline_days: Annotated[float, Bounds(ge=0.01)] = 14.0
+
+    @property
+    def guardrails(self) -> Guardrails:
+        """The limits of a release alone."""
+        return Guardrails(*(getattr(self, field.name) for field in fields(Guardrails)))

@@ -204,6 +204,10 @@ def _fit(place: str, key: str, value: object, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list) or any(isinstance(item, dict | list) for item in value):
             return None
+        item_type = typing.get_args(hint)[0]
+        if item_type is float:
+            numbers = [_fit(place, key, item, float) for item in value]
+            return None if None in numbers else tuple(numbers)
         return tuple(map(canonical_text, value))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(_among(place, key, value, list(hint)))
@@ -229,7 +233,7 @@ def _among(place: str, key: str, value: object, allowed: Sequence[Any]) -> Any:
 
 def _hint_name(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
-        return "a list of texts"
+        return "a list of numbers" if typing.get_args(hint)[0] is float else "a list of texts"
     names = {str: "text", float: "a finite number", int: "a whole number", bool: "true or false"}
     return names.get(hint, "nothing")
 

@@ -450,6 +450,24 @@ BROKEN = {
         "floor 500 is above window 100",
         "",
     ),
+    "weights of a canary that fall": (
+        ("[monitoring]", "[release]\ncanary_weights = [0.5, 0.25]\n\n[monitoring]"),
+        "[release]",
+        "canary_weights is 0.5, 0.25",
+        "expected rising shares",
+    ),
+    "a canary without weights": (
+        ("[monitoring]", "[release]\ncanary_weights = []\n\n[monitoring]"),
+        "[release]",
+        "canary_weights is empty",
+        "expected rising shares",
+    ),
+    "a weight of a canary that is a text": (
+        ("[monitoring]", '[release]\ncanary_weights = ["all"]\n\n[monitoring]'),
+        "[release]",
+        "expected a list of numbers",
+        "",
+    ),
     "a silent column that is none": (
         ('silent = ["joined"]', 'silent = ["join"]'),
         "[monitoring]",

@@ -1,0 +1,138 @@
+"""What the processes of a service count of a release, by arm: sums only, so that counts of processes add up.
+
+Each process that answers or shadows writes its own file `<home>/releases/<policy id>/<writer>.json` about once a second
+while the policy is in force; the files of killed processes stay and count. The guardrails read their sum.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, TypeVar
+
+import msgspec
+
+from churn_assets.storage.files import read_json_object, write_json
+
+FOLDER = "releases"
+SECONDS_GROWTH = 1.1  # from one edge of the scoring times to the next: a quantile is known to a tenth
+_SECONDS_0 = 1e-6
+SCORE_BINS = 20
+
+_Counts = TypeVar("_Counts", bound=msgspec.Struct)
+
+
+class ArmCounts(msgspec.Struct):
+    """The rows of one arm, or those that a shadow has scored.
+
+    `rows` were scored, `errors` of further rows were not (an unexpected error, no finite score), and `refused` of
+    further rows break the arm's contract. Of the scored: `warned` had a warning, `called` are over the threshold,
+    `score_sum` and `score_squares` are of the probabilities, `scores` their counts in 20 equal bins; `seconds` counts
+    scoring times by `seconds_bin`.
+    """
+
+    rows: int = 0
+    errors: int = 0
+    refused: int = 0
+    warned: int = 0
+    called: int = 0
+    score_sum: float = 0.0
+    score_squares: float = 0.0
+    scores: list[int] = msgspec.field(default_factory=lambda: [0] * SCORE_BINS)
+    seconds: dict[int, int] = msgspec.field(default_factory=dict)
+
+    def scored(self, score: float, called: bool, warned: bool, seconds: float) -> None:
+        """Count a scored row."""
+        self.rows += 1
+        self.called += called
+        self.warned += warned
+        self.score_sum += score
+        self.score_squares += score * score
+        self.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
+        place = seconds_bin(seconds)
+        self.seconds[place] = self.seconds.get(place, 0) + 1
+
+
+class PairCounts(msgspec.Struct):
+    """Rows that both models have scored: a shadow's. `difference` is challenger minus champion; `flips` are rows that
+    one of them calls and the other does not; `dropped` rows found the shadow's queue full."""
+
+    rows: int = 0
+    flips: int = 0
+    difference_sum: float = 0.0
+    difference_squares: float = 0.0
+    dropped: int = 0
+
+
+class ReleaseCounts(msgspec.Struct):
+    """Counts of one policy: by the name of the arm, and of pairs."""
+
+    arms: dict[str, ArmCounts] = msgspec.field(default_factory=dict)
+    pairs: PairCounts = msgspec.field(default_factory=PairCounts)
+
+    def arm(self, name: str) -> ArmCounts:
+        """The counts of an arm, which begin with nothing."""
+        return self.arms.setdefault(name, ArmCounts())
+
+
+def seconds_bin(seconds: float) -> int:
+    """The bin of a time; bin k reaches up to `seconds_of(k)`."""
+    return max(0, math.ceil(math.log(max(seconds, _SECONDS_0) / _SECONDS_0, SECONDS_GROWTH) - 1e-9))
+
+
+def seconds_of(place: int) -> float:
+    """The upper end of a bin of times."""
+    return _SECONDS_0 * SECONDS_GROWTH**place
+
+
+def counts_folder(home: Path, policy_id: str) -> Path:
+    """Where the counts of a policy lie."""
+    return home / FOLDER / policy_id
+
+
+def write_counts(home: Path, policy_id: str, writer: str, counts: ReleaseCounts) -> None:
+    """Replace the file of one writer (its name and process id). Raises OSError on a full disk."""
+    folder = counts_folder(home, policy_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{writer}.json", msgspec.to_builtins(counts, str_keys=True))
+
+
+def read_counts(home: Path, policy_id: str) -> ReleaseCounts:
+    """The sum over all writers; a file that cannot be read is left out."""
+    parts = []
+    for path in sorted(counts_folder(home, policy_id).glob("*.json")):
+        try:
+            parts.append(msgspec.convert(read_json_object(path), ReleaseCounts, strict=False))
+        except (OSError, ValueError):
+            continue
+    return sum_counts(parts)
+
+
+def sum_counts(parts: Iterable[ReleaseCounts]) -> ReleaseCounts:
+    """Counts of several processes as one."""
+    total = ReleaseCounts()
+    for part in parts:
+        for name, own in part.arms.items():
+            total.arms[name] = _sum(total.arm(name), own)
+        total.pairs = _sum(total.pairs, part.pairs)
+    return total
+
+
+def writer_name(part: str) -> str:
+    """A name for the counts of one policy by this process, another at each call; `part` says what it does."""
+    return f"{part}-{os.getpid()}-{token_hex(3)}"
+
+
+def _sum(left: _Counts, right: _Counts) -> _Counts:
+    """The sum, field by field."""
+    values = ((getattr(left, name), getattr(right, name)) for name in left.__struct_fields__)
+    return type(left)(*(_add(a, b) for a, b in values))
+
+
+def _add(left: Any, right: Any) -> Any:
+    if isinstance(left, dict):
+        return {place: left.get(place, 0) + right.get(place, 0) for place in left.keys() | right.keys()}
+    return [a + b for a, b in zip(left, right, strict=True)] if isinstance(left, list) else left + right
