@@ -24,7 +24,8 @@ from churn_assets.serving.open_inference import messages as v2
 from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
-ID_PATTERN = f"^[^{CONTROLS}]+$"
+ID_PATTERN = rf"^[^{CONTROLS}]*[^{CONTROLS}\s][^{CONTROLS}]*$"  # not blank
+TEXT_PATTERN = r"[^\s\x1c-\x1f\x85]"  # not blank
 _REF = "#/components/schemas/{name}"
 
 # What a key needs for each route, in a home that has keys.
@@ -160,7 +161,7 @@ class ErrorResponse(Struct, frozen=True):
     """Every error of every route."""
 
     error: Annotated[str, Meta(description="What is wrong, what was expected, what to do.")]
-    detail: Annotated[list[Violation], Meta(description="The violations of a 422, at most 100; else empty.")]
+    detail: Annotated[list[Violation], Meta(description="The violations of a 409 or 422, at most 100; else empty.")]
 
 
 _TYPES = (
@@ -188,9 +189,15 @@ _STATUSES = {
     "408": "The body took too long.",
     "413": "The body is longer than the limit, nothing of it was parsed; or it has more rows than the log ever takes.",
     "415": "The content type is not application/json, or the body is compressed.",
-    "422": "The body breaks the contract: row, column, what was found and what is expected.",
+    "422": "The body breaks its schema: row, column, what was found and what is expected.",
     "429": "The key has made more requests than it may; `Retry-After` says when to ask again.",
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
+}
+_CONFLICT = "The body keeps its schema, and conflicts with the contract of the model: its values with each other or "
+_CONFLICTS = {
+    "Customer": f"{_CONFLICT}with as_of, by a rule of the contract.",
+    "CustomerBatch": f"{_CONFLICT}with as_of, by a rule of the contract.",
+    "V2InferRequest": f"{_CONFLICT}with as_of, or its tensors with those of the model.",
 }
 _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
 _TRIAL: Schema = {
@@ -322,7 +329,8 @@ def _error_type(name: str) -> str:
 
 
 def _post(summary: str, body: str, answer: str, *headers: Schema) -> Schema:
-    errors = {status: _json(text, _error_type(answer)) for status, text in _STATUSES.items()}
+    statuses = {**_STATUSES, "409": _CONFLICTS[body]} if body in _CONFLICTS else _STATUSES
+    errors = {status: _json(text, _error_type(answer)) for status, text in sorted(statuses.items())}
     return {
         "post": {
             "summary": summary,
@@ -396,7 +404,7 @@ def _column_schema(column: Column, example: str | float | bool) -> Schema:
         Kind.CATEGORY: {"type": "string", "enum": list(column.choices)},
         Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
-    schema = types.get(column.kind, {"type": "string", "minLength": 1})
+    schema = types.get(column.kind, {"type": "string", "minLength": 1, "pattern": TEXT_PATTERN})
     numbers = whole_choices(column)
     if numbers:
         schema["enum"] = [*schema["enum"], *numbers]

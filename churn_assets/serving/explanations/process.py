@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from churn_assets.errors import BundleError, ChurnError, DataError, RowsRejected, Violation, one_line
+from churn_assets.errors import BundleError, ChurnError, ContractConflict, DataError, RowsRejected, Violation, one_line
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.explanations.anchor import AnchorSearch
@@ -88,10 +88,11 @@ def answer(question: Question) -> Answer:
     try:
         return Answer("ok", msgspec.json.encode(_model(Path(question.bundle)).answer(question)))
     except RowsRejected as error:
-        return Answer("rejected", violations=list(error.violations))
+        status = "conflict" if isinstance(error, ContractConflict) else "rejected"
+        return Answer(status, violations=list(error.violations))
     except DataError as error:
         expected = "values that give a finite score"
-        return Answer("rejected", violations=[Violation(0, "", str(error).partition(";")[0], expected)])
+        return Answer("conflict", violations=[Violation(0, "", str(error).partition(";")[0], expected)])
     except BundleError as error:
         return Answer("unavailable", text=one_line(error, 300))
     except ChurnError as error:
