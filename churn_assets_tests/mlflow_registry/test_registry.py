@@ -142,5 +142,5 @@ async def answers_of_service(client: httpx.AsyncClient, rows: list[dict[str, Any
     """What the service answers to them, one by one and as a batch."""
     alone = [await client.post("/predict", json={**row, "as_of": AS_OF}) for row in rows]
     batch = await client.post("/predict_batch", json={"customers": rows, "as_of": AS_OF})
-    predictions = [response.json() for response in alone], batch.json()["predictions"]
-    return tuple([each["churn_probability"] for each in part] for part in predictions)
+    predictions = batch.json()["predictions"]
+    return [each.json()["churn_probability"] for each in alone], [each["churn_probability"] for each in predictions]

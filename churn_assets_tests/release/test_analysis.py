@@ -23,7 +23,7 @@ from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.release.analysis import analyse, analyse_pairs, describe, rank_correlation, read_pairs, rollout
 from churn_assets.release.counts import ReleaseCounts
 from churn_assets.release.outcomes import mature, measure, measure_pairs
-from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm
+from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm, PolicyKind
 from churn_assets.release.replay import replay
 from churn_assets.release.what_if import Part, read_contracts, what_if
 from churn_assets.scoring.online import CustomerScorer
@@ -42,7 +42,7 @@ def scorer(kind: str, version: str) -> CustomerScorer:
 CHAMPION_SCORER, CHALLENGER_SCORER = scorer("boosted", FIRST), scorer("logistic", SECOND)
 
 
-def policy(number: int, kind: str, *weights: float, challenger: str = SECOND) -> Policy:
+def policy(number: int, kind: PolicyKind, *weights: float, challenger: str = SECOND) -> Policy:
     """A policy of a champion and, with two weights, a challenger."""
     names = (CHALLENGER, CHAMPION) if len(weights) == 2 else (CHAMPION,)
     versions = {CHALLENGER: challenger, CHAMPION: FIRST}
@@ -130,11 +130,11 @@ def test_pairs_are_compared_row_by_row(shadowed):
         analysis = analyse(connection, [SHADOW])
     pairs = analysis.pairs
     champion, challenger = (np.array([row.score for row in rows]) for rows in (ANSWERS, SHADOWS))
-    calls = [[row.decision for row in rows] for rows in (ANSWERS, SHADOWS)]
+    old_calls, new_calls = ([row.decision for row in rows] for rows in (ANSWERS, SHADOWS))
     assert pairs.rows == ROWS
-    assert pairs.agreement == np.mean(np.equal(*calls))
-    to_call = sum(new and not old for old, new in zip(*calls, strict=True))
-    to_keep = sum(old and not new for old, new in zip(*calls, strict=True))
+    assert pairs.agreement == np.mean(np.equal(old_calls, new_calls))
+    to_call = sum(new and not old for old, new in zip(old_calls, new_calls, strict=True))
+    to_keep = sum(old and not new for old, new in zip(old_calls, new_calls, strict=True))
     assert to_call + to_keep > 0
     assert (pairs.flips_to_call, pairs.flips_to_keep) == (to_call, to_keep)
     assert pairs.mean_difference == pytest.approx(np.mean(challenger - champion), abs=1e-12)
