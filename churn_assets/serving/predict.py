@@ -12,7 +12,6 @@ from typing import Any
 
 from churn_assets.contract.values import MAX_INSTANT, canonical_id, iso_day
 from churn_assets.errors import RowsRejected, Violation, describe_value
-from churn_assets.features.encode import choice_named
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
 from churn_assets.serving.routing.counts import SplitRows
@@ -159,12 +158,7 @@ def respond(
     names = [warning.column for warning in warnings]
     prediction_id = prediction_id or new_prediction_id()
     customer_id = canonical_id(row.pop(contract.key.name, None))
-    for name in names:
-        if name in contract.unread:  # the log has no cell that breaks the contract
-            row[name] = None
-    for column in arm.model.customers.coded:  # the log has texts, however a code was sent
-        if (choice := choice_named(column, row.get(column.name))) is not None:
-            row[column.name] = choice
+    arm.model.customers.make_loggable(row, names)
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,
