@@ -121,13 +121,13 @@ class ModelWatcher:
 
         Several threads may check: one loads, and meanwhile another still finds that the policy was replaced.
         """
-        while (path := self._look()) is not None and self._loading.acquire(blocking=False):
+        while (path := self._advance()) is not None and self._loading.acquire(blocking=False):
             try:
                 self._load_model(path)
             finally:
                 self._loading.release()
 
-    def _look(self) -> Path | None:
+    def _advance(self) -> Path | None:
         """Swap to what can answer now. The first bundle that should answer, too, and is not loaded; None if all are, or
         have been refused a moment ago."""
         with self._state:
