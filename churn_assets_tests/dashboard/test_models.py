@@ -34,10 +34,8 @@ def test_every_version_has_its_role_and_the_figures_of_its_card(visitor, made):
     for version, model in models.items():
         bundle = made.bundles_dir / version
         metrics = json.loads((bundle / "card.json").read_text())["metrics"]
-        figure = {
-            name: metrics[f"test_pr_auc{end}"] for name, end in (("value", ""), ("low", "_low"), ("high", "_high"))
-        }
-        assert model["pr_auc"] == figure
+        ends = {"value": "", "low": "_low", "high": "_high"}
+        assert model["pr_auc"] == {name: metrics[f"test_pr_auc{end}"] for name, end in ends.items()}
         assert model["size_bytes"] == sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
 
 
@@ -64,7 +62,7 @@ def test_the_confirmation_shows_what_is_and_what_will_be(visitor):
 
 def test_a_person_approves(settings):
     visitor = visit(settings)
-    response = visitor.post(*form_of(visitor, WAITING, "approve"), 200)
+    response = visitor.post(*form_of(visitor, WAITING, "approve"), status=200)
     assert f"{WAITING} is approved by Ana." in response.text
     challenger = Ledger(settings.ledger_path).challenger(WAITING)
     assert (challenger.status, str(challenger.approved_by)) == ("approved", "Ana")
@@ -74,9 +72,9 @@ def test_a_person_approves(settings):
 
 def test_a_person_rejects_and_rolls_back(settings):
     visitor = visit(settings)
-    visitor.post(*form_of(visitor, WAITING, "reject"), 200)
+    visitor.post(*form_of(visitor, WAITING, "reject"), status=200)
     assert Ledger(settings.ledger_path).challenger(WAITING).status == "rejected"
-    response = visitor.post(*form_of(visitor, FIRST, "roll-back"), 200)
+    response = visitor.post(*form_of(visitor, FIRST, "roll-back"), status=200)
     assert f"{FIRST} is champion (was {CHAMPION}), by Ana." in response.text
     champion = read_champion(settings.home)
     assert (champion.version, champion.by, champion.reason) == (FIRST, "Ana", "rollback: read the verdict")
@@ -97,11 +95,11 @@ def test_without_a_name_or_a_reason_nothing_happens(settings, changed, message):
 def test_of_two_people_the_second_sees_what_the_first_has_done(settings):
     ana, ben = visit(settings), visit(settings)
     moved, decided = form_of(ben, FIRST, "roll-back"), form_of(ben, WAITING, "reject")
-    ana.post(*form_of(ana, WAITING, "approve"), 200)
+    ana.post(*form_of(ana, WAITING, "approve"), status=200)
     path, fields = decided
     text = read(ben.post(path, {**fields, "by": "Ben"}, 409)).text
     assert "Ana approved it" in text
-    ana.post(*form_of(ana, FIRST, "roll-back"), 200)
+    ana.post(*form_of(ana, FIRST, "roll-back"), status=200)
     path, fields = moved
     text = read(ben.post(path, {**fields, "by": "Ben"}, 409)).text
     assert f"Ana has made {FIRST} champion" in text
