@@ -48,7 +48,7 @@ class Worker:
         self.logger = make_logger(settings.level)
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
-        self.home = home.home
+        self.home, self.home_settings = home.home, home
         self.keys, self._keys_problem, self._log_problem = Keyring(home.home), "", ""
         self.watcher = ModelWatcher(
             lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
