@@ -147,7 +147,7 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
-    answered with a warning; `poll_s` is the time between two reads of the champion pointer. In a worker `explain_queue`
+    answered with a warning; `poll_s` is the time between two reads of pointer and policy. In a worker `explain_queue`
     explanations may wait. `insecure`: without API keys the service may listen on any address. A key may make
     `rate_per_s` requests a second, `rate_burst` at once, over all workers of the host; 0: any number. With `tls_cert`
     and `tls_key` (PEM files) the service speaks HTTPS.
@@ -164,7 +164,7 @@ class ServingSettings:
     body_bytes: int = _MIB
     batch_bytes: int = 16 * _MIB
     batch_rows: int = 10_000
-    poll_s: float = 1.0
+    poll_s: float = 0.5
     stale_days: int = 30
     log: bool = True
     log_segment_bytes: int = 64 * _MIB
