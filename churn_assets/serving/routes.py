@@ -48,15 +48,11 @@ from churn_assets.serving.open_inference.messages import INFER_ROUTES, PREFIX, T
 from churn_assets.serving.open_inference.rest import RestInference
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
 from churn_assets.serving.pages.typical_customer import current_customer
-<<<<<<< HEAD
-from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
-from churn_assets.serving.releases.handler import ReleaseHandlers
-=======
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext
+from churn_assets.serving.releases.handler import ReleaseHandlers
 from churn_assets.serving.routing.models import ServedModel
 from churn_assets.serving.routing.router import Arm, Router
 from churn_assets.serving.routing.split import score_many, score_one
->>>>>>> main
 from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
