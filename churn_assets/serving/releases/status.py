@@ -18,7 +18,7 @@ from churn_assets.release.counts import (
     seconds_of,
     sum_counts,
 )
-from churn_assets.release.policy import Policy
+from churn_assets.release.policy import Policy, PolicyArm
 from churn_assets.serving.releases.messages import ArmShare, LiveArm, LivePairs, MoveFacts, PolicyFacts, ReleaseResponse
 from churn_assets.storage.files import read_json_object
 
@@ -72,13 +72,11 @@ def describe_arms(policy: Policy, counts: ReleaseCounts) -> list[LiveArm]:
     own = {arm.name: arm for arm in policy.arms}
     arms = []
     for name in dict.fromkeys((*own, *counts.arms)):
-        arm = own.get(name)
-        facts = (None, None) if arm is None else (arm.version, arm.weight)
-        arms.append(_describe_arm(name, *facts, counts.arms.get(name, ArmCounts())))
+        arms.append(_describe_arm(name, own.get(name), counts.arms.get(name, ArmCounts())))
     return arms
 
 
-def _describe_arm(name: str, version: str | None, weight: float | None, counts: ArmCounts) -> LiveArm:
+def _describe_arm(name: str, arm: PolicyArm | None, counts: ArmCounts) -> LiveArm:
     rows = counts.rows
 
     def share(total: float) -> float | None:
@@ -86,8 +84,8 @@ def _describe_arm(name: str, version: str | None, weight: float | None, counts: 
 
     return LiveArm(
         name=name,
-        version=version,
-        weight=weight,
+        version=None if arm is None else arm.version,
+        weight=None if arm is None else arm.weight,
         rows=rows,
         errors=counts.errors,
         refused=counts.refused,
