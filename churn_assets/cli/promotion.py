@@ -154,21 +154,14 @@ def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
 
 
 def _close_alert(settings: Settings, version: str, message: str) -> None:
-    """Close the alert that this challenger waits; the approval holds even if no destination can be reached."""
+    """As `end_waiting`, whose problem is printed."""
     import os
     from datetime import UTC, datetime
 
-    from churn_assets.alerting.alerts import recover_alert
-    from churn_assets.alerting.destinations import AlertSettings
-    from churn_assets.alerting.rules import waiting_key
-    from churn_assets.errors import SettingsError
+    from churn_assets.alerting.approvals import end_waiting
 
-    try:
-        alerts = AlertSettings.from_environ(os.environ, settings.home)
-    except SettingsError as error:
-        say(str(error), err)
-        alerts = AlertSettings(settings.home)
-    recover_alert(alerts, waiting_key(version), message, datetime.now(UTC))
+    if problem := end_waiting(settings, os.environ, version, message, datetime.now(UTC)):
+        say(problem, err)
 
 
 @app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')

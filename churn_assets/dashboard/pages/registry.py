@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from churn_assets.dashboard.pages.models import draw_model, read_model, read_models
 from churn_assets.dashboard.pages.overview import draw_overview, read_overview
 from churn_assets.dashboard.session import VIEW
 from churn_assets.dashboard.sources import Sources
@@ -35,4 +36,8 @@ class Page:
         return f"{'/overview' if self.path == '/' else self.path}.json"
 
 
-PAGES = (Page("/", "Overview", "overview", read_overview, draw_overview, menu="Overview"),)
+PAGES = (
+    Page("/", "Overview", "overview", read_overview, draw_overview, menu="Overview"),
+    Page("/models", "Models", "models", read_models, menu="Models"),
+    Page("/models/{version}", "Model", "model", read_model, draw_model),
+)
