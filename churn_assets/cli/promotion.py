@@ -108,16 +108,10 @@ def retrain(
     """
     from datetime import UTC, datetime
 
-    from churn_assets.contract.load import load_contract
-    from churn_assets.monitoring.latest import read_latest_reports
-    from churn_assets.promotion.retraining import ExternalTrigger
-    from churn_assets.promotion.service import PromotionService
+    from churn_assets.alerting.loop_requests import request_retraining
 
-    settings, now = settings_of(home, contract), datetime.now(UTC)
-    limits = load_contract(settings.contract_path).monitoring
-    requested = ExternalTrigger("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
-    reports = read_latest_reports(settings)
-    record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
+    settings = settings_of(home, contract)
+    record, reports = request_retraining(settings, by, why, datetime.now(UTC))
     say(f"{record.decision.kind.replace('_', ' ')}: {record.decision.message}")
     if record.request is None:
         raise typer.Exit(FAILURE)
