@@ -63,7 +63,8 @@ def invalid(violations: Sequence[Violation], cause: str = "contract") -> Refused
 
 
 def conflict(violations: Sequence[Violation]) -> Refused:
-    """A 409 for a body that its schema allows, and that conflicts with the contract of the model that answers."""
+    """A 409 for a body that its schema allows, and that conflicts with the contract of the model that answers or with
+    the home."""
     return Refused(409, "contract", str(RowsRejected(violations)), violations)
 
 

@@ -199,21 +199,21 @@ _STATUSES = {
     "429": "The key has made more requests than it may; `Retry-After` says when to ask again.",
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
 }
-<<<<<<< HEAD
-_CONFLICT = "The body keeps its schema, and conflicts with the contract of the model: its values with each other or "
+_KEPT = "The body keeps its schema, and conflicts with the contract of the model: its values with each other or "
 _CONFLICTS = {
-    "Customer": f"{_CONFLICT}with as_of, by a rule of the contract.",
-    "CustomerBatch": f"{_CONFLICT}with as_of, by a rule of the contract.",
-    "V2InferRequest": f"{_CONFLICT}with as_of, or its tensors with those of the model.",
+    "Customer": f"{_KEPT}with as_of, by a rule of the contract.",
+    "CustomerBatch": f"{_KEPT}with as_of, by a rule of the contract.",
+    "V2InferRequest": f"{_KEPT}with as_of, or its tensors with those of the model.",
+    **dict.fromkeys(
+        ("ReleaseMove", "RetrainRequest"),
+        "The rules of releases refuse it as things are now; the message says why, and who moved last.",
+    ),
 }
-=======
-_CONFLICT = {"409": "The rules of releases refuse it as things are now; the message says why, and who moved last."}
 _MISSING = {"404": "This home has no such version."}
 _MOVE_EXAMPLES = [
     {"move": "canary", "version": "0123456789abcdef", "why": "the shadow agreed", "by": "ana"},
     {"move": "rollback", "why": "complaints since noon", "by": "ana"},
 ]
->>>>>>> main
 _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
 _TRIAL: Schema = {
     "name": "x-churn-test",
@@ -302,13 +302,9 @@ def _paths(settings: ServingSettings) -> Schema:
         ),
         RELEASE: {
             **_get("How the release stands: policy, arms, guardrails, report, last moves.", "ReleaseResponse"),
-            **_post(
-                "Move the release, as `churn release` does.", "ReleaseMove", "MoveResponse", errors=_CONFLICT | _MISSING
-            ),
+            **_post("Move the release, as `churn release` does.", "ReleaseMove", "MoveResponse", errors=_MISSING),
         },
-        RETRAIN: _post(
-            "Open a request to retrain, as `churn retrain` does.", "RetrainRequest", "RetrainResponse", errors=_CONFLICT
-        ),
+        RETRAIN: _post("Open a request to retrain, as `churn retrain` does.", "RetrainRequest", "RetrainResponse"),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),
@@ -357,15 +353,9 @@ def _error_type(name: str) -> str:
     return "V2Error" if name.startswith((v2.PREFIX, "V2")) else "ErrorResponse"
 
 
-<<<<<<< HEAD
-def _post(summary: str, body: str, answer: str, *headers: Schema) -> Schema:
-    statuses = {**_STATUSES, "409": _CONFLICTS[body]} if body in _CONFLICTS else _STATUSES
-    errors = {status: _json(text, _error_type(answer)) for status, text in sorted(statuses.items())}
-=======
 def _post(summary: str, body: str, answer: str, *headers: Schema, errors: Mapping[str, str] = {}) -> Schema:
-    statuses = {**_STATUSES, **errors}
+    statuses = {**_STATUSES, **errors, **({"409": _CONFLICTS[body]} if body in _CONFLICTS else {})}
     errors_by_status = {status: _json(text, _error_type(answer)) for status, text in sorted(statuses.items())}
->>>>>>> main
     return {
         "post": {
             "summary": summary,
