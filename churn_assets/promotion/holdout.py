@@ -118,7 +118,8 @@ def _parse(path: Path) -> tuple[Holdout, str]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # `read_table` would import pandas
+            rows = file.read()
         metadata = rows.schema.metadata or {}
         holdout = Holdout(
             rows=rows,

@@ -26,8 +26,9 @@ from churn_assets.scoring.models.logistic import LogisticModel
 from churn_assets.scoring.models.piecewise import PiecewiseEncoding
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.scoring.scorer import Scorer
-from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.predict import Clock, RequestContext, predict_many, predict_one
+from churn_assets.serving.routing.models import ServedModel
+from churn_assets.serving.routing.router import Arm
 from churn_assets_tests.prediction_log.home import settings, write
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows, scorer_of
 from churn_assets_tests.strategies import rows
