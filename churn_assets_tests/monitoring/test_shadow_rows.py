@@ -42,8 +42,8 @@ def logs(tmp_path_factory):
         with log.open() as connection:
             connection.register("reports", reports)
             connection.execute(
-                "INSERT INTO feedback SELECT feedback_id, 1, 'r', prediction_id, customer_id, true, '2014-02-01', NULL, "
-                "'2026-11-20', 's', 'key' FROM reports"
+                "INSERT INTO feedback SELECT feedback_id, 1, 'r', prediction_id, customer_id, true, '2014-02-01', "
+                "NULL, '2026-11-20', 's', 'key' FROM reports"
             )
     shadowed.add(450, seed=5, **SHADOW)
     shadowed.add(450, seed=8, **SHADOW)

@@ -20,6 +20,7 @@ from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy
 from churn_assets.serving.shadow.messages import Assignment, Progress, ShadowedModel, decode_progress, encode
 from churn_assets.settings import ServingSettings
 
+NICENESS = 10  # of 19: after /predict, and still some of a busy machine
 MAX_BYTES = 16 * 2**20  # of rows that wait for the process
 PIPE_BYTES = 2**19  # of rows that were handed on, and that the process has not taken from the pipe
 TICK_S, IDLE_S = 0.05, 0.25  # between two looks with and without a policy that shadows
@@ -54,10 +55,9 @@ class Shadow:
         wanted: Callable[[], Policy | None],
         metrics: ShadowMetrics,
         report: Callable[[str], None],
-        folder: Path | None = None,
     ) -> None:
         self._settings, self._wanted, self._metrics, self._report = settings, wanted, metrics, report
-        self._home = folder or settings.home
+        self._home = settings.home
         self._policy: Policy | None = None
         self._process: _Process | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -253,6 +253,8 @@ class _Process:
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         )
+        with contextlib.suppress(OSError):  # from here, so that the imports of the process have it too
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
         started = cls(process)
         started._stdin.write(encode(assignment))
         return started

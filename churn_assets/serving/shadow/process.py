@@ -35,7 +35,6 @@ from churn_assets.serving.shadow.messages import Assignment, Progress, ShadowedM
 from churn_assets.serving.shadow.pairs import PairScorer
 from churn_assets.settings import Settings
 
-NICENESS = 10  # of 19: after /predict, and still some of a busy machine
 WRITE_S = 1.0  # between two writes of rows and counts
 BLOCK = 2**18  # bytes that are read at once
 ROW_S = 10.0  # of processor time for one row; a challenger that takes more hangs, and the kernel ends the process
@@ -168,7 +167,6 @@ def main() -> int:
     for ignored in (signal.SIGINT, signal.SIGTERM):  # they come to the whole group; the worker ends this process
         signal.signal(ignored, signal.SIG_IGN)
     end_with_parent()
-    os.nice(NICENESS)
     with os.fdopen(os.dup(1), "wb") as progress:
         os.dup2(2, 1)
         try:
