@@ -104,7 +104,7 @@ class Shadow:
         """Keep the process as the policy says, until this is cancelled."""
         while True:
             try:
-                await self._look()
+                await self._step()
             except Exception as error:  # of a home that cannot be written, or of too many processes
                 self._set_problem(f"the shadow fails: {type(error).__name__}: {one_line(error, 200)}")
                 self._start_at = time.monotonic() + LAST_DELAY_S
@@ -115,7 +115,7 @@ class Shadow:
         await self._follow(None)
         await asyncio.gather(*self._ending)
 
-    async def _look(self) -> None:
+    async def _step(self) -> None:
         policy = self._wanted()
         if policy is not None and not self._settings.log:
             self._set_problem(f"policy {policy.id} shadows nothing: the prediction log is off (CHURN_LOG)")
