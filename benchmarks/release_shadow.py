@@ -31,13 +31,13 @@ import psutil
 from benchmarks.customers import AS_OF, CONTRACT, typed
 from benchmarks.serving import OURS, ROW, Variant, home_with_champion, running
 from benchmarks.two_checkouts import free_port
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.pointer import read_champion, require_champion
 from churn_assets.release.counts import ReleaseCounts, read_counts, seconds_of
 from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, Policy, PolicyArm, write_policy
 from churn_assets.scoring.bundle import load_bundle, write_bundle
 from churn_assets.scoring.calibration import Platt
 from churn_assets.settings import Settings
+from churn_assets.storage.sealed import bundle_hash
 
 CONNECTIONS = 16
 TURN_S = 8.0

@@ -226,7 +226,8 @@ class Shadow:
     async def _end(self, process: _Process) -> None:
         await process.end(END_S)
         self._count(process)
-        self._metrics.shadowed("dropped", process.sent - process.progress.handled)
+        if lost := process.sent - process.progress.handled:
+            self._metrics.shadowed("dropped", lost)
 
 
 class _Process:

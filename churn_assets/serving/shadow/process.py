@@ -27,13 +27,13 @@ import msgspec
 from churn_assets.errors import BundleMismatch, ChurnError, LogUnavailable, one_line
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.prediction_log.segment import Segment
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.release.counts import write_counts, writer_name
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.serving.shadow.messages import Assignment, Progress, ShadowedModel, decode_assignment, encode
 from churn_assets.serving.shadow.pairs import PairScorer
 from churn_assets.settings import Settings
+from churn_assets.storage.sealed import bundle_hash
 
 WRITE_S = 1.0  # between two writes of rows and counts
 BLOCK = 2**18  # bytes that are read at once

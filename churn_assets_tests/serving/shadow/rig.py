@@ -14,12 +14,12 @@ import msgspec
 
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.prediction_log.warehouse.read import read_lines
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.online import CustomerScorer
 from churn_assets.serving.shadow.client import Shadow
 from churn_assets.settings import ServingSettings
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.scoring.tiny import AS_OF, customers, json_rows
 from churn_assets_tests.serving.client import make_bundle, promote
 
