@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,7 +23,7 @@ from churn_assets_tests.prediction_log.rows import prediction
 
 CONTRACT = contract_of()
 NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
-SHADOW = {"shadow": True, "arm": "challenger", "policy": "r000001", "model_version": "b" * 16}
+SHADOW: dict[str, Any] = {"shadow": True, "arm": "challenger", "policy": "r000001", "model_version": "b" * 16}
 
 
 @pytest.fixture(scope="module")

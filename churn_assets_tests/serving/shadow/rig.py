@@ -55,7 +55,7 @@ def answered(home: Path, policy: Policy, rows: int, seed: int = 1, /, **changed:
     for number, row in enumerate(json_rows(customers(rows, seed))):
         customer_id = row.pop("id")
         score = champion.score(row, 16090.0)
-        fields = {
+        fields: dict[str, Any] = {
             "prediction_id": f"p{seed}-{number}", "request_id": "request", "customer_id": customer_id, "as_of": AS_OF,
             "scored_at": AT.isoformat(), "score": score.probability, "margin": score.margin, "decision": score.churn,
             "threshold": scorer.thresholds.value, "risk_band": score.risk_band, "model_version": scorer.version,

@@ -6,6 +6,9 @@ import dataclasses
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,10 +26,14 @@ from churn_assets_tests.serving.shadow.rig import answered, home_with_shadow, li
 class Failing:
     """A model that does what no model should."""
 
-    kind = "failing"
+    kind: ClassVar[str] = "failing"
+    cost = 1.0
 
-    def __init__(self, margin):
+    def __init__(self, margin: Callable[[Any], Any]) -> None:
         self.margin = margin
+
+    def save(self, directory: Path) -> None:
+        raise NotImplementedError
 
 
 def missing(matrix):
@@ -78,8 +85,9 @@ process.main()
 def test_a_row_that_takes_for_ever_ends_the_process(tmp_path):
     """By the kernel, so that it need not be Python that hangs; the worker then starts another."""
     policy = home_with_shadow(tmp_path)
-    models = [ShadowedModel(str(tmp_path / arm.bundle), arm.sha256) for arm in (policy.champion, policy.challenger)]
-    lines = encode(Assignment(policy.id, str(tmp_path), *models, 10**6, 20.0))
+    assert policy.challenger is not None
+    champion, other = (ShadowedModel(str(tmp_path / a.bundle), a.sha256) for a in (policy.champion, policy.challenger))
+    lines = encode(Assignment(policy.id, str(tmp_path), champion, other, 10**6, 20.0))
     lines += lines_of(answered(tmp_path, policy, 3))
     done = subprocess.run([sys.executable, "-c", HANGS], input=lines, capture_output=True, timeout=30, cwd=ROOT)
     assert done.returncode == -signal.SIGVTALRM, done.stderr.decode()
