@@ -107,7 +107,7 @@ def read_release_status(ledger: Ledger, policies: Policies, home: Path) -> Relea
         rollout=tuple(m.after.id for m in moves if policy and m.status == "done" and m.after.salt == policy.salt)
         if running
         else (),
-        rows=_challenger_rows(home, policy) if policy is not None and running else 0,
+        rows=challenger_rows(home, policy) if policy is not None and running else 0,
         guardrails=None if policy is None else read_guardrails(home, policy.id),
         moves=moves,
         problem=_problem(home, policy),
@@ -122,7 +122,8 @@ def read_guardrails(home: Path, policy_id: str) -> Mapping[str, Any] | None:
         return None
 
 
-def _challenger_rows(home: Path, policy: Policy) -> int:
+def challenger_rows(home: Path, policy: Policy) -> int:
+    """How many rows arms other than the champion's have scored under this policy."""
     counts = read_counts(home, policy.id).arms
     return sum(counts[arm.name].rows for arm in policy.arms if arm is not policy.champion and arm.name in counts)
 
