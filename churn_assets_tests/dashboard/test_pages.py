@@ -79,7 +79,7 @@ def loaded_for(made, *paths: str) -> set[str]:
 
 
 def test_no_page_loads_a_heavy_library(made):
-    """But what reads the list of calls: Arrow itself imports pandas, where there is one, to make an array of Python's values."""
+    """But what reads the list of calls: Arrow itself imports pandas to make an array of Python's values."""
     pages = {path: page for path, (page, _) in PATHS.items()}
     assert loaded_for(made, *(page for path, page in pages.items() if path not in LISTS)) == set()
     assert loaded_for(made, *(pages[path] for path in LISTS)) <= {"pandas"}
