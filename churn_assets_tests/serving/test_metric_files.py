@@ -59,12 +59,8 @@ filler = fill(folder)
 def more(name):
     columns = [f"{name} {number} {'x' * 180}" for number in range(1500)]
     metrics.know_columns(frozenset(columns))
-<<<<<<< HEAD
-    metrics.models.loaded(name, 1.0, 1)
-=======
     metrics.models.loaded(name, 0.1, 2**20)
     metrics.shadowed("ok", 1)
->>>>>>> main
     for column in columns:
         metrics.warned(column)
         metrics.predicted(name + column[:12], "champion", "ok")
