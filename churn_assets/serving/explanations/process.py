@@ -87,9 +87,10 @@ def answer(question: Question) -> Answer:
     """The answer to a question, or why there is none; no exception leaves it."""
     try:
         return Answer("ok", msgspec.json.encode(_model(Path(question.bundle)).answer(question)))
+    except ContractConflict as error:
+        return Answer("conflict", violations=list(error.violations))
     except RowsRejected as error:
-        status = "conflict" if isinstance(error, ContractConflict) else "rejected"
-        return Answer(status, violations=list(error.violations))
+        return Answer("rejected", violations=list(error.violations))
     except DataError as error:
         expected = "values that give a finite score"
         return Answer("conflict", violations=[Violation(0, "", str(error).partition(";")[0], expected)])
