@@ -14,7 +14,7 @@ import numpy as np
 
 FEWEST_RENAMED = 4
 _MOVED = 0.1  # half the sum of the shares' differences
-_CHANGED, _SAME = 1e-6, 0.01  # p-values below and above which two tables of counts differ and are alike
+_CHANGED, _SAME = 1e-6, 0.001  # p-values below and above which two tables of counts differ and are alike
 _FEWEST = 300
 
 
