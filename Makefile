@@ -10,10 +10,10 @@ COVERAGE_FLOOR := 92
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve demo test lint coverage docs ui bench clean
+.PHONY: help setup run serve dashboard demo test lint coverage docs ui bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Remade only when what it is made from has changed: a second `make run` installs nothing.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -32,6 +32,9 @@ run: $(INSTALLED)  ## from the customer table to the chosen model and the call l
 
 serve: $(INSTALLED)  ## answer requests with the champion, on port 3000
 	@$(BIN)/churn serve
+
+dashboard: $(INSTALLED)  ## pages for the people who use the scores, on port 3001
+	@$(BIN)/churn dashboard
 
 demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against a real service and daemon
 	@$(BIN)/python -m examples.demo

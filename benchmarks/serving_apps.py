@@ -91,7 +91,7 @@ class Plain:
     """BentoML as it comes, with our scorer behind `@bentoml.api`; no log."""
 
     def __init__(self) -> None:
-        from churn_assets.serving.model_watcher import find_bundle, load_served_model
+        from churn_assets.serving.routing.models import find_bundle, load_served_model
 
         self._served = load_served_model(find_bundle(os.environ))
 

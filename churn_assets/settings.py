@@ -1,12 +1,14 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
-`Settings` are those of a home, `ServingSettings` those of a service process. Where alerts go is read by
-`alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
+`Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` those of the
+dashboard. Where alerts go is read by `alerting.destinations`, which keeps the URLs and their secrets to itself.
+docs/settings.md lists all of them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,7 +147,7 @@ class ServingSettings:
     """Workers, limits and timeouts of the online service. Sizes are in bytes, times in seconds.
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
-    answered with a warning; `poll_s` is the time between two reads of the champion pointer. In a worker `explain_queue`
+    answered with a warning; `poll_s` is the time between two reads of pointer and policy. In a worker `explain_queue`
     explanations may wait. `insecure`: without API keys the service may listen on any address. A key may make
     `rate_per_s` requests a second, `rate_burst` at once, over all workers of the host; 0: any number. With `tls_cert`
     and `tls_key` (PEM files) the service speaks HTTPS.
@@ -162,7 +164,7 @@ class ServingSettings:
     body_bytes: int = _MIB
     batch_bytes: int = 16 * _MIB
     batch_rows: int = 10_000
-    poll_s: float = 1.0
+    poll_s: float = 0.5
     stale_days: int = 30
     log: bool = True
     log_segment_bytes: int = 64 * _MIB
@@ -229,6 +231,39 @@ class ServingSettings:
 
 
 @dataclass(frozen=True)
+class DashboardSettings:
+    """Where the dashboard listens, and the address of the service that it asks.
+
+    `insecure`: without API keys it may listen on any address. With `tls_cert` and `tls_key` (PEM files) it speaks
+    HTTPS.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 3001
+    insecure: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    service_url: str = "http://127.0.0.1:3000"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> DashboardSettings:
+        """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
+        read = EnvironReader(environ)
+        scheme = "https" if environ.get("CHURN_TLS_CERT") else "http"
+        service = f"{scheme}://127.0.0.1:{read.whole('CHURN_PORT', ServingSettings.port, 1, 65_535)}"
+        return cls(
+            home=Settings.from_environ(environ).home,
+            host=read.text("CHURN_HOST", cls.host),
+            port=read.whole("CHURN_DASHBOARD_PORT", cls.port, 1, 65_535),
+            insecure=read.flag("CHURN_INSECURE"),
+            tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
+            tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
+            service_url=read.url("CHURN_SERVICE_URL", service),
+        )
+
+
+@dataclass(frozen=True)
 class EnvironReader:
     """Values of an environment by name. An empty variable is as good as none; a wrong value is a SettingsError."""
 
@@ -246,6 +281,14 @@ class EnvironReader:
         if text and not (Path(text).is_file() and os.access(text, os.R_OK)):
             raise SettingsError(f"{name} is '{text}', expected a file that can be read; correct it")
         return str(Path(text).absolute()) if text else ""
+
+    def url(self, name: str, default: str) -> str:
+        """An http or https URL of a server, without user, path or query."""
+        text = (self.environ.get(name) or default).rstrip("/")
+        if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?", text):
+            shown = without_user_info(text)[:80]
+            raise SettingsError(f"{name} is '{shown}', expected a URL such as http://127.0.0.1:3000; correct it")
+        return text
 
     def flag(self, name: str) -> bool:
         """1, true, yes, on; 0, false, no, off; off unless set."""

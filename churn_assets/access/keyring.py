@@ -12,7 +12,7 @@ from typing import Literal
 
 from churn_assets.access.keys import ApiKey, KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
-from churn_assets.settings import ServingSettings
+from churn_assets.settings import DashboardSettings, ServingSettings
 
 _HEAD = len("churn_") + 12 + len("_")  # of a token, before its secret
 _MAX_SECRET = 80  # bytes that are hashed at most, whatever a client sends
@@ -95,12 +95,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_address(host: str, settings: ServingSettings) -> None:
-    """Raise SettingsError if others would reach the service on `host` and need no key; KeysUnreadable."""
+def check_address(
+    host: str,
+    settings: ServingSettings | DashboardSettings,
+    server: str = "service",
+    risk: str = "ask for predictions and report outcomes, from which the next model learns",
+    scope: str = "predict",
+) -> None:
+    """Raise SettingsError if others would reach the `server` on `host` and need no key, so that they could do what
+    `risk` says; KeysUnreadable."""
     if KeyStore(settings.home).all() or is_loopback(host) or settings.insecure:
         return
     raise SettingsError(
-        f"the service would listen on {host} and the home has no API key: whoever reaches it could ask for predictions "
-        "and report outcomes, from which the next model learns; expected a key, or 127.0.0.1; make one with "
-        "`churn keys create NAME --scope predict`, or set CHURN_INSECURE=1 to let everyone in"
+        f"the {server} would listen on {host} and the home has no API key: whoever reaches it could {risk}; expected a "
+        f"key, or 127.0.0.1; make one with `churn keys create NAME --scope {scope}`, or set CHURN_INSECURE=1 to let "
+        "everyone in"
     )

@@ -1,6 +1,6 @@
 """Customers frozen with the first champion of a contract, its test rows: no model of this home is trained on them.
 
-A person may renew them: see `promotion.renewal`.
+A person may renew them: see `promotion.gate.renewal`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def _parse(path: Path) -> tuple[Holdout, str]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # `read_table` would import pandas
+            rows = file.read()
         metadata = rows.schema.metadata or {}
         holdout = Holdout(
             rows=rows,

@@ -12,9 +12,10 @@ import itertools
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import gt, lt
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,7 +24,7 @@ from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
 from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
 from churn_assets.features.compile import Matrix, compile_rules
-from churn_assets.features.encode import READERS, encode_rows, expectation, whole_choices
+from churn_assets.features.encode import READERS, choice_named, encode_rows, expectation, whole_choices
 from churn_assets.features.scalar import RowReader, scalar_features, scalar_rules
 from churn_assets.scoring.calibration import Beta, Calibration, Identity, Platt
 from churn_assets.scoring.models.base import Model
@@ -78,8 +79,8 @@ class CustomerScorer:
         self._calibrate = calibrate_value(scorer.calibration)
         ranges = [scorer.ranges.get(name, (-_LARGEST, _LARGEST)) for name in scorer.program.names]
         self._lows, self._highs = [low for low, _ in ranges], [high for _, high in ranges]
-        self._excluded = contract.excluded_columns
-        self.coded = [column for column in contract.logged_columns if whole_choices(column)]
+        self._excluded, self._unread = contract.excluded_columns, frozenset(contract.unread)
+        self._coded = [column for column in contract.logged_columns if whole_choices(column)]
         self._threshold = math.inf if scorer.no_signal else scorer.thresholds.value
         self._band = scorer.bands.band
 
@@ -126,6 +127,16 @@ class CustomerScorer:
                 own += self._of_excluded(row)
         triples = zip(scores.probability.tolist(), scores.margin.tolist(), warnings, strict=True)
         return [CustomerScore(p, margin, p >= self._threshold, self._band(p), own) for p, margin, own in triples]
+
+    def make_loggable(self, row: dict[str, Any], warned: Collection[str]) -> None:
+        """Make a row that was scored what the log has of it, which breaks the contract in no cell: a column that is not
+        read and was `warned` of is null, a choice its text, however a code was sent."""
+        for name in warned:
+            if name in self._unread:
+                row[name] = None
+        for column in self._coded:
+            if (choice := choice_named(column, row.get(column.name))) is not None:
+                row[column.name] = choice
 
     def _of_excluded(self, row: Mapping[str, object]) -> list[InputWarning]:
         """A warning for each excluded column that is present and breaks the contract."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from churn_assets.serving.metric_files import VARIABLE, MetricFiles
+from churn_assets.serving.routing.metrics import ModelMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -25,7 +26,7 @@ CAUSES = (
 )  # fmt: skip
 OTHER = "other"
 MEANINGS = {
-    "churn_predictions_total": "Predictions by model, arm and status: ok, or rejected.",
+    "churn_predictions_total": "Predictions by model, arm and status: ok, rejected, or fallback of a challenger's row.",
     "churn_prediction_latency_seconds": "From a request's headers to its answer, log included.",
     "churn_explanations_total": "Explanations by kind and status: ok, or rejected.",
     "churn_explanation_seconds": "From an explanation's request to its answer, the queue included.",
@@ -33,7 +34,10 @@ MEANINGS = {
     "churn_request_rejected_total": "Refused requests by cause.",
     "churn_log_commit_seconds": "One group commit of the prediction log.",
     "churn_log_queue": "Rows that wait for the disk, all workers.",
-    "churn_model_info": "1 for the model that answers.",
+    "churn_model_info": "1 for a model that answers, by its arm.",
+    "churn_model_load_seconds": "What a worker took to load a model, its golden rows included; 0 once it is unloaded.",
+    "churn_model_memory_bytes": "What a worker grew by while it loaded a model; 0 once it is unloaded.",
+    "churn_release_policy_info": "1 for the routing policy that answers.",
     "churn_model_swaps_total": "Times a worker took another model while answering.",
     "churn_model_refused_total": "Bundles that a worker refused to load.",
     "churn_loop_overdue": "1 for a part of the loop that is stuck, by the kind of its alert.",
@@ -44,8 +48,6 @@ MEANINGS = {
 class Metrics:
     """The metrics of one worker. Made once a process, after BentoML has named PROMETHEUS_MULTIPROC_DIR. A series that
     has no room on a full disk is not counted until it has."""
-
-    _shown: Any = None  # the gauge of the model that answers
 
     def __init__(self) -> None:
         self._files = MetricFiles(os.environ)
@@ -69,9 +71,7 @@ class Metrics:
         self._predictions = make(counter, "churn_predictions_total", ("model_version", "arm", "status"))
         self._rejected = make(counter, "churn_request_rejected_total", ("cause",))
         self._warnings = make(counter, "churn_input_warnings_total", ("column",))
-        self._info = make(gauge, "churn_model_info", ("model_version", "contract", "kind"), multiprocess_mode="livemax")
-        self._swaps = make(counter, "churn_model_swaps_total")
-        self.model_refused: Callable[[], None] = make(counter, "churn_model_refused_total").inc
+        self.models = ModelMetrics(make, lambda: self._files.reserve("gauge_livemax"))
         self._queue = make(gauge, "churn_log_queue", multiprocess_mode="livesum")
         self._loop = make(gauge, "churn_loop_overdue", ("check",), multiprocess_mode="livemax")
         self.score = observer("churn_score", SCORE_BUCKETS)
@@ -83,7 +83,6 @@ class Metrics:
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
         self._warned: dict[str, Callable[[], None]] = {}
         self._columns: frozenset[str] = frozenset()
-        self._has_model = False
         self.causes = {cause: self._rejected.labels(cause) for cause in CAUSES}
 
     def predicted(self, version: str, arm: str, status: str, rows: int = 1) -> None:
@@ -121,16 +120,9 @@ class Metrics:
         self._commit(seconds)
         self._queue.set(waiting)
 
-    def model(self, version: str, contract: str, kind: str, columns: frozenset[str]) -> None:
-        """Record which model answers now."""
-        if self._shown is not None:
-            self._shown.set(0)
-        if self._has_model:
-            self._swaps.inc()
-        self._has_model, self._columns = True, self._columns | columns
-        self._shown = self._info.labels(version, contract, kind) if self._files.reserve("gauge_livemax") else None
-        if self._shown is not None:
-            self._shown.set(1)
+    def know_columns(self, columns: frozenset[str]) -> None:
+        """Columns that warnings may name."""
+        self._columns |= columns
 
     def loop(self, overdue: Mapping[str, bool]) -> None:
         """Record which parts of the loop are stuck."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from churn_assets.contract.values import MAX_INSTANT, canonical_id, iso_day
 from churn_assets.errors import RowsRejected, Violation, describe_value
-from churn_assets.features.encode import choice_named
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.scoring.online import CustomerScore, InputWarning
-from churn_assets.serving.model_watcher import Arm
+from churn_assets.serving.routing.counts import SplitRows
+from churn_assets.serving.routing.router import Arm
 from churn_assets.serving.schemas import PredictionResponse
 
 AS_OF = "as_of"
@@ -65,11 +65,13 @@ class RequestContext:
 
 @dataclass(slots=True)
 class PredictionResult:
-    """Responses, their lines for the log, and the names of what was warned of, for metrics."""
+    """Responses, their lines for the log, and the names of what was warned of, for metrics. `split` is None where one
+    arm has answered all."""
 
     responses: list[PredictionResponse]
     log_lines: bytes
     warned: list[str]
+    split: SplitRows | None = None
 
 
 def read_as_of(value: object, context: RequestContext) -> ScoringDay:
@@ -106,7 +108,7 @@ def predict_one(arm: Arm, customer: dict[str, Any], context: RequestContext) -> 
     RowsRejected, and DataError for one that has no finite score."""
     day = read_as_of(customer.pop(AS_OF, None), context)
     score = arm.model.customers.score(customer, day.days)
-    response, line, names = _response(arm, customer, day, context, score)
+    response, line, names = respond(arm, customer, day, context, score)
     return PredictionResult([response], line, names)
 
 
@@ -115,21 +117,37 @@ def predict_many(
 ) -> PredictionResult:
     """Score many customers at one `as_of`, their order kept. Raises RowsRejected if any of them is bad."""
     day = read_as_of(as_of, context)
-    for index, row in enumerate(customers):
-        if not isinstance(row, dict):
-            raise RowsRejected([Violation(index, "", describe_value(row), "a customer as a JSON object")])
+    check_objects(customers)
     scores = arm.model.customers.score_many(customers, day.days)
     responses, lines, warned = [], [], []
     for row, score in zip(customers, scores, strict=True):
-        response, line, names = _response(arm, row, day, context, score)
+        response, line, names = respond(arm, row, day, context, score)
         responses.append(response)
         lines.append(line)
         warned += names
     return PredictionResult(responses, b"".join(lines), warned)
 
 
-def _response(
-    arm: Arm, row: dict[str, Any], day: ScoringDay, context: RequestContext, score: CustomerScore
+def check_objects(customers: Sequence[object]) -> None:
+    """Raise RowsRejected for what is no JSON object."""
+    for index, row in enumerate(customers):
+        if not isinstance(row, dict):
+            raise RowsRejected([Violation(index, "", describe_value(row), "a customer as a JSON object")])
+
+
+def new_prediction_id() -> str:
+    """An id that no other prediction has."""
+    return os.urandom(12).hex()
+
+
+def respond(
+    arm: Arm,
+    row: dict[str, Any],
+    day: ScoringDay,
+    context: RequestContext,
+    score: CustomerScore,
+    prediction_id: str = "",
+    status: str = OK,
 ) -> tuple[PredictionResponse, bytes, list[str]]:
     """The response to one row, its line for the log, and the names warned of. The row becomes what is logged: without
     the key, and with choices as texts."""
@@ -138,14 +156,9 @@ def _response(
     if day.warning is not None:
         warnings.append(day.warning)
     names = [warning.column for warning in warnings]
-    prediction_id = os.urandom(12).hex()
+    prediction_id = prediction_id or new_prediction_id()
     customer_id = canonical_id(row.pop(contract.key.name, None))
-    for name in names:
-        if name in contract.unread:  # the log has no cell that breaks the contract
-            row[name] = None
-    for column in arm.model.customers.coded:  # the log has texts, however a code was sent
-        if (choice := choice_named(column, row.get(column.name))) is not None:
-            row[column.name] = choice
+    arm.model.customers.make_loggable(row, names)
     response = PredictionResponse(
         prediction_id, customer_id, score.probability, score.churn, threshold, score.risk_band, scorer.version,
         contract.name, day.text, context.arrived, warnings,
@@ -156,6 +169,6 @@ def _response(
     line = Prediction(
         prediction_id, context.request_id, customer_id, day.text, context.arrived, score.probability, score.margin,
         score.churn, threshold, score.risk_band, scorer.version, contract.name, contract.fingerprint, arm.name,
-        arm.policy, OK, latency_us, names, row, context.source, context.test,
+        arm.policy, status, latency_us, names, row, context.source, context.test,
     )  # fmt: skip
     return response, encode_line(line), names

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from secrets import token_urlsafe
 
@@ -20,7 +21,8 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import Route
+from starlette.routing import Router as PathRouter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.contract.model import Column, Role
@@ -41,13 +43,15 @@ from churn_assets.serving.http import (
     read_body,
     unavailable,
 )
-from churn_assets.serving.model_watcher import Arm, ServedModel
 from churn_assets.serving.open_inference.endpoints import InferenceEndpoints
 from churn_assets.serving.open_inference.messages import INFER_ROUTES, PREFIX, Target, V2Error, find_route
 from churn_assets.serving.open_inference.rest import RestInference
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
 from churn_assets.serving.pages.typical_customer import current_customer
-from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext, predict_many, predict_one
+from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext
+from churn_assets.serving.routing.models import ServedModel
+from churn_assets.serving.routing.router import Arm, Router
+from churn_assets.serving.routing.split import score_many, score_one
 from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
@@ -71,7 +75,7 @@ class ServiceApp:
         self.handlers = handlers or Handlers(worker)
         self.routes = routes(self.handlers)
         self._paths = {route.path for route in self.routes}
-        self._router = Router(self.routes, redirect_slashes=False)
+        self._router = PathRouter(self.routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
@@ -276,15 +280,15 @@ class Handlers:
     async def predict(self, body: bytes, facts: RequestFacts) -> bytes:
         """One customer; the response as JSON. The short path calls it without Starlette."""
         context = self.context(facts)
-        arm = self.arm()
+        router = self.router()
         customer = parse_json(body)
         if type(customer) is not dict:
             raise invalid([Violation(0, "", describe_value(customer), "one customer, as a JSON object")])
         try:
-            result = predict_one(arm, customer, context)
+            result = score_one(router, customer, context)
         except (RowsRejected, DataError) as error:
-            raise self._rejected(arm, error) from None
-        await self._record(arm, result)
+            raise self._rejected(router.champion, error) from None
+        await self._record(router, result)
         return encode(result.responses[0])
 
     async def predict_by_router(self, request: Request) -> Response:
@@ -297,20 +301,20 @@ class Handlers:
         settings = self._worker.settings
         body = await self._body(request, settings.batch_bytes)
         context = self.context(request.state.facts)
-        arm = self.arm()
-        result = await self.answer_in_thread(arm, lambda: self._score_batch(arm, body, context))
+        router = self.router()
+        result = await self.answer_in_thread(router, lambda: self._score_batch(router, body, context))
         return json_response(schemas.BatchResponse(result.responses))
 
-    async def answer(self, arm: Arm, score: Callable[[], PredictionResult]) -> PredictionResult:
+    async def answer(self, router: Router, score: Callable[[], PredictionResult]) -> PredictionResult:
         """What `score` gives for a few customers, once it is on disk. Raises Refused."""
         try:
             result = score()
         except (RowsRejected, DataError) as error:
-            raise self._rejected(arm, error) from None
-        await self._record(arm, result)
+            raise self._rejected(router.champion, error) from None
+        await self._record(router, result)
         return result
 
-    async def answer_in_thread(self, arm: Arm, score: Callable[[], PredictionResult]) -> PredictionResult:
+    async def answer_in_thread(self, router: Router, score: Callable[[], PredictionResult]) -> PredictionResult:
         """`answer` for many customers: `score` runs in a thread, few at once, for a limited time. Raises Refused."""
         settings = self._worker.settings
         if self._batches >= BATCHES_AT_ONCE:
@@ -326,8 +330,8 @@ class Handlers:
             raise unavailable("busy", f"{text}; send fewer customers at a time") from None
         except (RowsRejected, DataError) as error:
             error.__traceback__ = None  # `work` has the error, and a frame of its own traceback has `work`
-            raise self._rejected(arm, error) from None
-        await self._record(arm, result)
+            raise self._rejected(router.champion, error) from None
+        await self._record(router, result)
         return result
 
     async def feedback(self, request: Request) -> Response:
@@ -348,11 +352,11 @@ class Handlers:
     async def explanation(self, request: Request) -> Response:
         """Why one customer has this score; nothing is logged."""
         body, context = await self._body(request), self.context(request.state.facts)
-        return await answer_explanation(self._worker, self.arm(), request.url.path, body, context)
+        return await answer_explanation(self._worker, self.router().champion, request.url.path, body, context)
 
     async def model(self, request: Request) -> Response:
         """The model that answers."""
-        return json_response(describe_model(self.arm().model))
+        return json_response(describe_model(self.router().champion.model))
 
     async def index(self, request: Request) -> Response:
         """The page for people."""
@@ -402,21 +406,21 @@ class Handlers:
         worker, logs = self._worker, self._worker.log is not None
         return RequestContext(facts.id, facts.key_id, facts.test, worker.settings.stale_days, logs, *self._clock.now())
 
-    def arm(self) -> Arm:
-        """The model that answers this request, and its policy. Raises Refused without one."""
-        arm = self._worker.watcher.arm
-        if arm is None:
+    def router(self) -> Router:
+        """The models that answer this request, and their policy. Raises Refused without a model."""
+        router = self._worker.watcher.router
+        if router is None:
             text = "there is no model; make one with `make run` (or `churn run`), the service then loads it by itself"
             raise unavailable("no_model", text, 5)
-        return arm
+        return router
 
     async def _body(self, request: Request, limit: int | None = None) -> bytes:
         settings = self._worker.settings
         return await read_body(request.scope, request.receive, limit or settings.body_bytes, settings.timeout_s)
 
-    def _score_batch(self, arm: Arm, body: bytes, context: RequestContext) -> PredictionResult:
+    def _score_batch(self, router: Router, body: bytes, context: RequestContext) -> PredictionResult:
         limit = self._worker.settings.batch_rows
-        check_values(body, 2 * limit * (len(arm.model.contract.columns) + 2))
+        check_values(body, 2 * limit * (len(router.champion.model.contract.columns) + 2))
         batch = parse_json(body)
         if type(batch) is not dict:
             expected = 'an object {"customers": [...], "as_of"?}, as a JSON object'
@@ -430,18 +434,27 @@ class Handlers:
                 size = "no such field"
             raise invalid([Violation(0, "customers", size, f"a list of 1 to {limit:,} customers")], cause="rows")
         self.check_queue(len(customers))
-        return predict_many(arm, customers, batch.get("as_of"), context)
+        return score_many(router, customers, batch.get("as_of"), context)
 
     def _batch_ended(self, work: asyncio.Future[PredictionResult]) -> None:
         self._batches -= 1
         if not work.cancelled():
             work.exception()  # answered already, or nobody waits for it any more
 
-    async def _record(self, arm: Arm, result: PredictionResult) -> None:
-        """Put predictions on disk, then count them."""
+    async def _record(self, router: Router, result: PredictionResult) -> None:
+        """Put predictions on disk, then count them, and offer them to the shadow if there is one."""
         await self._store(result.log_lines, len(result.responses))
+        if router.is_shadowed:
+            self._worker.shadow.offer(result.log_lines)
         metrics = self._worker.metrics
-        metrics.predicted(arm.model.scorer.version, arm.name, OK, len(result.responses))
+        if result.split is None:
+            metrics.predicted(router.champion.model.scorer.version, router.champion.name, OK, len(result.responses))
+        else:
+            answered = Counter((row.arm.model.scorer.version, row.arm.name, row.status) for row in result.split.rows)
+            for (version, arm, status), rows in answered.items():
+                metrics.predicted(version, arm, status, rows)
+            if router.counter is not None:
+                router.counter.count(result.split)
         for response in result.responses:
             metrics.score(response.churn_probability)
         for column in result.warned:

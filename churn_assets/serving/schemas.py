@@ -143,7 +143,7 @@ class ModelDescription(Struct, frozen=True):
 class ReadyDetail(Struct, frozen=True, omit_defaults=True):
     """What is wrong although the service answers."""
 
-    model_refused: Annotated[str, Meta(description="Why the newest bundle does not answer.")] = ""
+    model_refused: Annotated[str, Meta(description="Why the newest bundle or policy does not answer.")] = ""
     log: Annotated[str, Meta(description="Why the prediction log cannot be written, or off.")] = ""
     loop: Annotated[str, Meta(description="Which parts of the loop are stuck, by the kinds of their alerts.")] = ""
 
@@ -212,7 +212,7 @@ _PATH_PARAMETERS: tuple[Schema, ...] = (
         "name": "version",
         "in": "path",
         "required": True,
-        "description": "Of the bundle that answers.",
+        "description": "Of a bundle that answers.",
         "schema": {"type": "string"},
     },
 )

@@ -27,12 +27,18 @@ from churn_assets.serving.explanations.client import ExplanationProcess
 from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
-from churn_assets.serving.model_watcher import ModelWatcher, ServedModel, find_bundle
+from churn_assets.serving.routing.counts import CountsWriter
+from churn_assets.serving.routing.hooks import NoCheck, NoShadow, ReleaseCheck, ShadowFeed
+from churn_assets.serving.routing.models import find_bundle, named_bundle
+from churn_assets.serving.routing.router import Router
+from churn_assets.serving.routing.watcher import LoadedModel, ModelWatcher, PolicyFile, WatcherEvents
 from churn_assets.serving.server.connections import ConnectionLimits, Connections
 from churn_assets.serving.server.process import LOGGER, free_memory
 from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
+COUNTS_S = 1.0  # between two writes of the counts of a release
+GUARD_S = 1.0  # between two looks at the guardrails of a release
 LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 _FACTS = "facts"
@@ -49,10 +55,19 @@ class Worker:
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
         self.home = home.home
-        self.keys, self._keys_problem, self._log_problem = Keyring(home.home), "", ""
+        self.keys = Keyring(home.home)
+        self._keys_problem = self._log_problem = self._counts_problem = ""
+        self.counts = CountsWriter(self.home)
+        self._models = _ModelEvents(self.metrics, self.logger, self.counts)
+        follows_pointer = named_bundle(environ, package_parent) is None
         self.watcher = ModelWatcher(
-            lambda: find_bundle(environ, package_parent), on_change=self._model_changed, home=self.home
+            lambda: find_bundle(environ, package_parent),
+            events=self._models,
+            home=self.home,
+            policies=PolicyFile(self.home) if follows_pointer else None,
         )
+        self.shadow: ShadowFeed = NoShadow()
+        self.guard: ReleaseCheck = NoCheck()
         segment = Segment(
             home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
         )
@@ -64,7 +79,6 @@ class Worker:
         self.explanations = ExplanationProcess(settings.timeout_s, settings.explain_queue)
         self.loop = LoopWatch(home, environ, self.metrics.loop)
         self._limiter: RateLimiter | None = None
-        self._replaced = False
         self._refusals: Counter[str] = Counter()
         self._refused_rows: Counter[str] = Counter()
         self._since = dt.datetime.now(dt.UTC)
@@ -78,8 +92,10 @@ class Worker:
         await asyncio.to_thread(self._check_model)
         if self.watcher.current is None:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
-        checks = [self._repeat(self._check_model, self.settings.poll_s), self._repeat(self._check_keys, KEYS_S)]
-        checks.append(self._repeat(self.loop.check, WATCH_S))
+        # Two look for models: while one loads, the other still finds that the policy was replaced.
+        checks = [self._repeat(self._check_model, self.settings.poll_s) for _ in range(2)]
+        checks += [self._repeat(self._check_keys, KEYS_S), self._repeat(self.loop.check, WATCH_S)]
+        checks += [self._repeat(self._check_release, GUARD_S), self._repeat(self._write_counts, COUNTS_S)]
         tasks = (*checks, self._report_refusals(), self._watch_log(), self.connections.watch())
         self._tasks = [asyncio.create_task(task) for task in tasks]
 
@@ -89,6 +105,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._sum_up_refusals()
+        await asyncio.to_thread(self._write_counts)
         await self.explanations.close()
         if self.log is not None:
             await self.log.close()
@@ -148,24 +165,25 @@ class Worker:
         self._keys_problem = problem
 
     def _check_model(self) -> None:
-        watcher = self.watcher
-        if self._replaced:  # at the last check: no request has the old model any more
-            self._replaced = False
+        if self._models.unloaded:  # at an earlier check: no request has them any more
+            self._models.unloaded = False
             free_memory()
-        refusals, reason = watcher.refusals, watcher.refused
-        watcher.check()
-        if watcher.refusals > refusals:
-            self.metrics.model_refused()
-        if watcher.refused is not None and watcher.refused != reason:
-            log_event(self.logger, logging.ERROR, "model refused", reason=watcher.refused)
+        self.watcher.check()
 
-    def _model_changed(self, model: ServedModel) -> None:
-        self._replaced = True
-        contract, scorer = model.contract, model.scorer
-        rules = {rule.name for rule in contract.rules}
-        columns = frozenset({*scorer.program.names, *contract.by_name, *rules, "as_of"})
-        self.metrics.model(scorer.version, contract.name, scorer.model.kind, columns)
-        log_event(self.logger, logging.INFO, "model", version=scorer.version, kind=scorer.model.kind, bundle=model.path)
+    def _check_release(self) -> None:
+        self.guard.check()
+
+    def _write_counts(self) -> None:
+        problem = ""
+        try:
+            self.counts.write()
+        except OSError as error:
+            problem = str(error)
+        if problem and problem != self._counts_problem:
+            log_event(self.logger, logging.ERROR, "counts of the release not written", reason=problem)
+        self._counts_problem = problem
+        for policy, reason in self.counts.new_errors():
+            log_event(self.logger, logging.ERROR, "an arm failed", policy=policy, reason=reason)
 
     async def _repeat(self, check: Callable[[], None], every_s: float) -> None:
         while True:
@@ -173,7 +191,7 @@ class Worker:
             try:
                 await asyncio.to_thread(check)
             except Exception:  # an unexpected error must not end the checks
-                self.logger.exception("a check for a new model, for keys or of the loop failed")
+                self.logger.exception("a check for models, for keys, of a release or of the loop failed")
 
     async def _report_refusals(self) -> None:
         while True:
@@ -211,6 +229,50 @@ class Worker:
             with contextlib.suppress(LogError):
                 # Nobody waits for this row; reading the exception keeps asyncio from reporting it.
                 self.log.append(encode_line(row)).add_done_callback(lambda done: done.exception())
+
+
+class _ModelEvents(WatcherEvents):
+    """What happens to the models of a worker, in its metrics and its log."""
+
+    def __init__(self, metrics: Metrics, logger: logging.Logger, counts: CountsWriter) -> None:
+        self._metrics, self._logger, self._counts = metrics, logger, counts
+        self._before: Router | None = None
+        self.unloaded = False  # models, whose memory is to be given back
+
+    def router_changed(self, router: Router) -> None:
+        """Show the models that answer, and the policy."""
+        before, self._before = self._before, router
+        self._counts.follow(router.counter)
+        self._metrics.models.routed(router)
+        policy, model = router.policy, router.champion.model
+        if before is None or before.champion.model is not model:
+            facts = {"version": model.scorer.version, "kind": model.scorer.model.kind, "bundle": model.path}
+            log_event(self._logger, logging.INFO, "model", **facts)
+        if policy is not None or (before is not None and before.policy is not None):
+            arms = {} if policy is None else {arm.name: f"{arm.version} {arm.weight:g}" for arm in policy.arms}
+            log_event(self._logger, logging.INFO, "policy", policy=router.champion.policy, arms=arms)
+
+    def model_loaded(self, loaded: LoadedModel) -> None:
+        """Show what a model costs."""
+        contract, scorer = loaded.model.contract, loaded.model.scorer
+        rules = {rule.name for rule in contract.rules}
+        self._metrics.know_columns(frozenset({*scorer.program.names, *contract.by_name, *rules, "as_of"}))
+        self._metrics.models.loaded(scorer.version, loaded.seconds, loaded.memory)
+
+    def models_unloaded(self, versions: list[str]) -> None:
+        """Their memory is free once no request has them."""
+        self.unloaded = True
+        for version in versions:
+            self._metrics.models.loaded(version, 0.0, 0)
+        log_event(self._logger, logging.INFO, "models unloaded", versions=versions)
+
+    def bundle_refused(self) -> None:
+        """Count it."""
+        self._metrics.models.refused()
+
+    def refused(self, reason: str) -> None:
+        """Say why."""
+        log_event(self._logger, logging.ERROR, "model refused", reason=reason)
 
 
 class JsonFormatter(logging.Formatter):

@@ -17,7 +17,8 @@ from pathlib import Path
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import ChurnError
 from churn_assets.promotion.pointer import champion_bundle, read_champion
-from churn_assets.serving.model_watcher import ModelWatcher, find_bundle, load_served_model
+from churn_assets.serving.routing.models import find_bundle, load_served_model
+from churn_assets.serving.routing.watcher import ModelWatcher
 
 home = Path(sys.argv[1])
 bundle = champion_bundle(home)

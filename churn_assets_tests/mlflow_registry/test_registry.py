@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from churn_assets.contract.load import load_contract
@@ -12,6 +15,8 @@ from churn_assets.errors import TrackingUnavailable
 from churn_assets.mlflow_registry.connect import connect
 from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, aliases, requirements, signature
 from churn_assets.mlflow_registry.tracking import prepare_experiment
+from churn_assets_tests.scoring.tiny import AS_OF, customers, json_rows
+from churn_assets_tests.serving.client import SCORER, ask, home_with_champion
 
 CONTRACTS = sorted((Path(__file__).resolve().parents[2] / "contracts").glob("*.toml"))
 STORE = load_contract(CONTRACTS[0])
@@ -102,3 +107,40 @@ def test_a_registry_that_is_not_there_is_named(tmp_path):
     ):
         with pytest.raises(TrackingUnavailable):
             call()
+
+
+def test_mlflows_scoring_server_gives_the_numbers_of_the_service(store, tmp_path):
+    """The application that `mlflow models serve` runs, in this process; `benchmarks.mlflow_serve` runs the command."""
+    uri, run, _ = store
+    home = home_with_champion(tmp_path)
+    (bundle,) = (home / "bundles").iterdir()
+    number = MlflowRegistry(uri).register(run, SCORER.contract, bundle, bundle.name)
+    import mlflow  # not above: its own modules warn when they are imported; `register` has silenced that
+    from mlflow.pyfunc import scoring_server
+
+    mlflow.set_tracking_uri(uri)
+    server = scoring_server.init(mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}/{number}"))
+    golden = [{name: row[name] for name in row if name != "id"} for row in json_rows(customers(40, seed=8))]
+    alone, batch = ask(home, lambda client, worker: answers_of_service(client, golden))
+    assert answers_of_mlflow(server, golden) == batch
+    assert alone == pytest.approx(batch, rel=0, abs=1e-12)  # as everywhere: one row adds the same terms in its order
+
+
+def answers_of_mlflow(server: Any, rows: list[dict[str, Any]]) -> list[float]:
+    """What a server of MLflow answers to customers."""
+
+    async def invoke() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://mlflow") as client:
+            return await client.post("/invocations", json={"dataframe_records": rows, "params": {"as_of": AS_OF}})
+
+    response = asyncio.run(invoke())
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"]
+
+
+async def answers_of_service(client: httpx.AsyncClient, rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """What the service answers to them, one by one and as a batch."""
+    alone = [await client.post("/predict", json={**row, "as_of": AS_OF}) for row in rows]
+    batch = await client.post("/predict_batch", json={"customers": rows, "as_of": AS_OF})
+    predictions = batch.json()["predictions"]
+    return [each.json()["churn_probability"] for each in alone], [each["churn_probability"] for each in predictions]

@@ -27,8 +27,8 @@ from churn_assets.reporting.model.page import render_card, render_report
 from churn_assets.reporting.run_summary import summarize
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.scoring.card import ModelCard, judged_part, no_better_than_random
-from churn_assets.serving.model_watcher import load_served_model
 from churn_assets.serving.pages import index_page
+from churn_assets.serving.routing.models import load_served_model
 from churn_assets.training.candidate import train_candidate
 from churn_assets.training.export import provenance, write_choice
 from churn_assets.training.feature_table import feature_table

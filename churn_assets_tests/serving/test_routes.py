@@ -260,7 +260,7 @@ def test_metrics_count_what_happened_under_bounded_labels(home):
         'churn_input_warnings_total{column="as_of"} 5.0',
         'churn_input_warnings_total{column="sent"} 2.0',
         "churn_score_count 5.0",
-        f'churn_model_info{{contract="tiny",kind="boosted",model_version="{version}"}} 1.0',
+        f'churn_model_info{{arm="champion",contract="tiny",kind="boosted",model_version="{version}"}} 1.0',
         "churn_log_queue 0.0",
     ):
         assert line in text.splitlines()
@@ -370,7 +370,7 @@ def test_a_body_that_never_ends_is_a_408(home):
 
 
 def test_an_internal_error_reveals_nothing(home, monkeypatch):
-    monkeypatch.setattr("churn_assets.serving.routes.predict_one", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("churn_assets.serving.routes.score_one", lambda *arguments: 1 / 0)
     payload = assert_refusal(post(home, "/predict", ASKED, headers={"x-request-id": "seen"}), 500)
     assert "division" not in payload["error"]
     assert "seen" in payload["error"]

@@ -10,7 +10,8 @@ import shutil
 import pytest
 
 from churn_assets.errors import BundleCorrupt, NoChampion
-from churn_assets.serving.model_watcher import ModelWatcher, find_bundle, load_served_model
+from churn_assets.serving.routing.models import find_bundle, load_served_model
+from churn_assets.serving.routing.watcher import ModelWatcher
 from churn_assets_tests.scoring.tiny import KINDS
 from churn_assets_tests.serving.client import ASKED, ask, home_with_champion, make_bundle, promote
 from churn_assets_tests.storage.no_files import NO_FILES

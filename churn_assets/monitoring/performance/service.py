@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -125,3 +126,16 @@ def service_report(connection: duckdb.DuckDBPyConnection, periods: Sequence[Peri
         by_period=tuple(map(of_period, periods)),
         causes={row["cause"]: row["count"] for row in causes},
     )
+
+
+def requests_between(connection: duckdb.DuckDBPyConnection, since: dt.datetime, until: dt.datetime) -> Requests:
+    """The figures from one instant (UTC) to before another."""
+    sql = f"SELECT {_REQUESTS} FROM {_ROWS} WHERE instant >= $since AND instant < $until"
+    values = {"since": _naive(since), "until": _naive(until)}
+    (row,) = connection.sql(sql, params=values).to_arrow_table().to_pylist()
+    return Requests(**row)
+
+
+def _naive(instant: dt.datetime) -> dt.datetime:
+    """As the log has instants: UTC without saying so."""
+    return instant.astimezone(dt.UTC).replace(tzinfo=None)

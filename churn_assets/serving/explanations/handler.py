@@ -13,8 +13,8 @@ from churn_assets.errors import RowsRejected, Violation, describe_value
 from churn_assets.serving.explanations.client import ProcessStarting, TooManyWaiting
 from churn_assets.serving.explanations.messages import Answer, Kind, Question
 from churn_assets.serving.http import Refused, invalid, parse_json, unavailable
-from churn_assets.serving.model_watcher import Arm
 from churn_assets.serving.predict import AS_OF, RequestContext, read_as_of
+from churn_assets.serving.routing.router import Arm
 from churn_assets.serving.worker import Worker, log_event
 
 

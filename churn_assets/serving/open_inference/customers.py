@@ -119,6 +119,7 @@ _OUTPUTS: Mapping[str, tuple[str, Callable[[PredictionResponse], Any]]] = {
     "churn": (BOOL, lambda p: p.churn),
     "threshold": (FP64, lambda p: p.threshold),
     "risk_band": (BYTES, lambda p: p.risk_band),
+    "model_version": (BYTES, lambda p: p.model_version),
     "as_of": (BYTES, lambda p: p.as_of),
     "scored_at": (BYTES, lambda p: p.scored_at),
     "warnings": (BYTES, lambda p: encode(p.warnings).decode()),  # a list in JSON

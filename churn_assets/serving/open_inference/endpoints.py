@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from churn_assets.contract.model import Contract
 from churn_assets.errors import RowsRejected, Violation
 from churn_assets.serving.http import Refused
-from churn_assets.serving.model_watcher import Arm
 from churn_assets.serving.open_inference.customers import (
     AS_OF,
     MODEL,
@@ -24,7 +23,9 @@ from churn_assets.serving.open_inference.customers import (
 )
 from churn_assets.serving.open_inference.messages import Target, V2ModelMetadata, V2ServerMetadata, V2TensorMetadata
 from churn_assets.serving.open_inference.tensors import Tensor, TensorError
-from churn_assets.serving.predict import PredictionResult, predict_many, predict_one
+from churn_assets.serving.predict import PredictionResult
+from churn_assets.serving.routing.router import Router
+from churn_assets.serving.routing.split import score_many, score_one
 
 if TYPE_CHECKING:
     from churn_assets.serving.routes import Handlers, RequestFacts
@@ -36,7 +37,8 @@ SMALL_BODY = 16_384  # bytes: customers of a shorter body are scored at once, of
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The answer to a request: the version and contract of the model, and its output tensors."""
+    """The answer to a request: the version and contract of the model, and its output tensors. The version is "" where
+    several have answered."""
 
     version: str
     contract: str
@@ -55,11 +57,11 @@ class InferenceEndpoints:
         """Score the customers of a message of `size` bytes, which `read` reads: one as `/predict` does, several as
         `/predict_batch`. `read` may raise RowsRejected, TensorError and Refused, and may run in a thread."""
         context = self._handlers.context(facts)
-        arm = self._arm(target)
+        router = self._router(target)
         names: list[str] = []
 
         def score() -> PredictionResult:
-            contract = arm.model.contract
+            contract = router.champion.model.contract
             try:
                 request = read(contract)
             except TensorError as error:
@@ -70,12 +72,14 @@ class InferenceEndpoints:
             self._handlers.check_queue(len(customers))
             as_of = request.parameters.get(AS_OF)
             if len(customers) > 1:
-                return predict_many(arm, customers, as_of, context)
-            return predict_one(arm, customers[0] if as_of is None else {**customers[0], AS_OF: as_of}, context)
+                return score_many(router, customers, as_of, context)
+            return score_one(router, customers[0] if as_of is None else {**customers[0], AS_OF: as_of}, context)
 
         answer = self._handlers.answer if size <= SMALL_BODY else self._handlers.answer_in_thread
-        result = await answer(arm, score)
-        return Inference(arm.model.scorer.version, arm.model.contract.name, output_tensors(result.responses, names))
+        responses = (await answer(router, score)).responses
+        versions = {response.model_version for response in responses}
+        version = responses[0].model_version if len(versions) == 1 else ""
+        return Inference(version, router.champion.model.contract.name, output_tensors(responses, names))
 
     def is_ready(self, target: Target | None = None) -> bool:
         """Whether the model, in that version, can answer. Raises Refused for another model or version."""
@@ -90,29 +94,33 @@ class InferenceEndpoints:
     def check_ready(self, target: Target | None = None) -> None:
         """Raise Refused unless the model, in that version, can answer."""
         if target is None:
-            self._handlers.arm()
+            self._handlers.router()
         else:
-            self._arm(target)
+            self._router(target)
 
     def describe_server(self) -> V2ServerMetadata:
         """Name, version of the package, extensions."""
         return V2ServerMetadata(MODEL, metadata.version("churn-assets"), EXTENSIONS)
 
     def describe_model(self, target: Target) -> V2ModelMetadata:
-        """The version that answers, inputs and outputs."""
-        model = self._arm(target).model
-        inputs, outputs = _metadata(describe_inputs(model.contract)), _metadata(OUTPUTS)
-        return V2ModelMetadata(MODEL, [model.scorer.version], PLATFORM, inputs, outputs)
+        """The versions that answer, the champion's first; inputs and outputs of the one that is named, else of the
+        champion."""
+        router = self._router(target)
+        inputs, outputs = _metadata(describe_inputs(router.champion.model.contract)), _metadata(OUTPUTS)
+        return V2ModelMetadata(MODEL, router.versions, PLATFORM, inputs, outputs)
 
-    def _arm(self, target: Target) -> Arm:
+    def _router(self, target: Target) -> Router:
+        """The models that answer; with a version in `target` that one alone."""
         if target.model != MODEL:
             raise Refused(404, "path", f"the model is {target.model[:60]!r}, expected {MODEL}; correct the name")
-        arm = self._handlers.arm()
-        version = arm.model.scorer.version
-        if target.version not in (None, "", version):
-            text = f"version {str(target.version)[:80]!r} is not loaded, expected {version}"
+        router = self._handlers.router()
+        if target.version in (None, ""):
+            return router
+        named = router.named(str(target.version))
+        if named is None:
+            text = f"version {str(target.version)[:80]!r} is not loaded, expected {' or '.join(router.versions)}"
             raise Refused(404, "path", f"{text}; ask for that version, or for none")
-        return arm
+        return named
 
 
 def _metadata(tensors: Sequence[TensorDescription]) -> list[V2TensorMetadata]:

@@ -78,7 +78,8 @@ class V2OutputTensor(Struct, frozen=True, omit_defaults=True):
 
 
 class V2InferResponse(Struct, frozen=True, omit_defaults=True):
-    """Predictions, as tensors. `model_version` is that of the bundle, the parameter `contract` names its contract."""
+    """Predictions, as tensors. `model_version` is that of the bundle, empty if several have answered; the parameter
+    `contract` names the contract of the champion."""
 
     model_name: str
     model_version: str
@@ -96,7 +97,7 @@ class V2TensorMetadata(Struct, frozen=True):
 
 
 class V2ModelMetadata(Struct, frozen=True):
-    """The model: its versions that are loaded, and its tensors."""
+    """The model: its versions that answer, and its tensors."""
 
     name: str
     versions: list[str]

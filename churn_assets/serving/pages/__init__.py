@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from churn_assets.contract.model import Column, Kind, Role
 from churn_assets.evaluation.metrics import shortage_in
 from churn_assets.html.templating import render
-from churn_assets.serving.model_watcher import ServedModel
 from churn_assets.serving.pages.typical_customer import Value, median_customer
+from churn_assets.serving.routing.models import ServedModel
 
 _INDEX = "serving/pages/templates/index.html.j2"
 _SWAGGER = "serving/pages/templates/swagger.html.j2"

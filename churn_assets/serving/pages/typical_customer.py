@@ -12,7 +12,7 @@ from typing import Any
 
 from churn_assets.contract.model import Column, Kind
 from churn_assets.scoring.bundle import read_reference
-from churn_assets.serving.model_watcher import ServedModel
+from churn_assets.serving.routing.models import ServedModel
 from churn_assets.serving.schemas import example_customer
 
 Value = str | float | bool

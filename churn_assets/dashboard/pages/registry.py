@@ -1,0 +1,38 @@
+"""The pages by their paths, with what each needs and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from churn_assets.dashboard.pages.overview import draw_overview, read_overview
+from churn_assets.dashboard.session import VIEW
+from churn_assets.dashboard.sources import Sources
+from churn_assets.html.charts import Chart
+
+
+def _nothing(page: Any) -> dict[str, Chart]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: `read` makes its dataclass from the parameters of its path and query, `draw` its charts by name. `menu`
+    is its name in the navigation, "" for a page that another one leads to. Whoever looks needs the `scope`."""
+
+    path: str
+    title: str
+    template: str
+    read: Callable[[Sources, Mapping[str, str]], Any]
+    draw: Callable[[Any], dict[str, Chart]] = _nothing
+    menu: str = ""
+    scope: str = VIEW
+
+    @property
+    def json_path(self) -> str:
+        """Where the same dataclass is served as JSON."""
+        return f"{'/overview' if self.path == '/' else self.path}.json"
+
+
+PAGES = (Page("/", "Overview", "overview", read_overview, draw_overview, menu="Overview"),)

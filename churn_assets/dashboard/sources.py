@@ -1,0 +1,153 @@
+"""What pages read: the published copy of the log, the reports of monitoring, the contract, the alerts.
+
+A file that is missing, damaged or just being replaced takes away its own part of a page: `attempt` notes what is wrong.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+
+from churn_assets.alerting.alerts import Entry, all_alerts
+from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.contract.load import load_contract
+from churn_assets.contract.model import Contract
+from churn_assets.errors import ChurnError, NothingIngested, SettingsError
+from churn_assets.monitoring.data_quality import QualityReport
+from churn_assets.monitoring.drift.report import DriftReport
+from churn_assets.monitoring.performance.report import PerformanceReport
+from churn_assets.monitoring.windows import R, read_report
+from churn_assets.prediction_log.warehouse.connection import PUBLISHED, open_published
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.settings import DashboardSettings, Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+
+MOST_KEPT = 64  # results of queries on one copy of the log
+_AGAIN = "run `monitor`: it is made again"
+
+
+class PublishedLog:
+    """Queries of the published copy of the log. A result is kept until the ingest has replaced the copy."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._path = settings, settings.warehouse_dir / PUBLISHED
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._kept: dict[Hashable, Any] = {}
+
+    def ask(self, key: Hashable, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T | None:
+        """What `question` finds, None where nothing was ingested; the result for a `key` is kept. Raises as
+        `open_published`, and LogUnreadable for a copy that lacks what is asked."""
+        import duckdb
+
+        from churn_assets.errors import LogUnreadable, one_line
+
+        stamp = _stamp(self._path)
+        if stamp is None:
+            return None
+        with self._lock:
+            if stamp != self._stamp or len(self._kept) >= MOST_KEPT:
+                self._stamp, self._kept = stamp, {}
+            if key in self._kept:
+                return cast(T, self._kept[key])
+        try:
+            with open_published(self._settings) as connection:
+                result = question(connection)
+        except NothingIngested:  # removed since
+            return None
+        except duckdb.Error as error:
+            text = f"{self._path}: cannot be read ({one_line(error, 200)}), expected the copy that an ingest made"
+            raise LogUnreadable(f"{text}; make it again: `churn log ingest --rebuild`") from error
+        with self._lock:
+            if stamp == self._stamp:
+                self._kept[key] = result
+        return result
+
+
+class Sources:
+    """Everything that the pages of one home read; `environ` names where alerts go, `clock` is UTC."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        dashboard: DashboardSettings,
+        environ: Mapping[str, str],
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self.settings, self.dashboard, self.environ, self.clock = settings, dashboard, environ, clock
+        self.log = PublishedLog(settings)
+        self._files: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """Decisions, challengers, approvals and moves."""
+        return Ledger(self.settings.ledger_path)
+
+    def contract(self) -> Contract:
+        """The contract in use. Raises ContractError."""
+        return self.parsed(self.settings.contract_path, load_contract)
+
+    def quality(self) -> QualityReport | None:
+        """The newest report on the data, as the asset left it. Raises WindowUnreadable."""
+        return self._report("data_quality_report", QualityReport)
+
+    def drift(self) -> DriftReport | None:
+        """The newest report on drift. Raises WindowUnreadable."""
+        return self._report("drift_report", DriftReport)
+
+    def performance(self) -> PerformanceReport | None:
+        """The newest report on performance. Raises WindowUnreadable."""
+        return self._report("performance_report", PerformanceReport)
+
+    def alert_settings(self) -> AlertSettings:
+        """Where alerts are stored and sent; not sent where the destinations cannot be used."""
+        try:
+            return AlertSettings.from_environ(self.environ, self.settings.home)
+        except SettingsError:
+            return AlertSettings(self.settings.home)
+
+    def alerts(self) -> list[Entry]:
+        """Every alert, newest first. Raises AlertsUnreadable."""
+        return all_alerts(self.alert_settings())
+
+    def parsed(self, path: Path, parse: Callable[[Path], T]) -> T:
+        """What `parse` makes of a file, kept until the file changes."""
+        stamp, kept = _stamp(path), self._files.get(path)
+        if kept is not None and kept[0] == stamp:
+            return cast(T, kept[1])
+        value = parse(path)
+        if stamp is not None:
+            if len(self._files) >= MOST_KEPT:
+                self._files.clear()
+            self._files[path] = stamp, value
+        return value
+
+    def _report(self, asset: str, kind: type[R]) -> R | None:
+        path = self.settings.assets_dir / f"{asset}.json"
+        return self.parsed(path, lambda file: read_report(file, kind, remedy=_AGAIN))
+
+
+def attempt(problems: list[str], read: Callable[[], T]) -> T | None:
+    """What `read` returns; None, with its message among the `problems`, if it cannot be read."""
+    try:
+        return read()
+    except (ChurnError, OSError, msgspec.MsgspecError) as error:
+        problems.append(" ".join(str(error).split()))
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

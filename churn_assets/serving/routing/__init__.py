@@ -1,0 +1,1 @@
+"""Which models a worker holds, and which of them answers a customer."""

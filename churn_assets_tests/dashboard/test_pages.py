@@ -1,0 +1,73 @@
+"""Every page, on a home with data and on an empty one: it answers, loads nothing from elsewhere, and its numbers are
+those of its JSON."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from churn_assets.dashboard.pages.registry import PAGES
+from churn_assets_tests.dashboard.browser import numbers_in, read
+from churn_assets_tests.test_home_0_1 import CHAMPION
+from churn_assets_tests.test_imports import HEAVY
+
+PATHS = {page.path: (page.path.format(version=CHAMPION), page.json_path.format(version=CHAMPION)) for page in PAGES}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_shows_the_numbers_of_its_json(visitor, path):
+    page, json_path = PATHS[path]
+    shown, values = visitor.get(page).numbers, set(numbers_in(visitor.json(json_path)))
+    assert shown, "a page without a number"
+    assert [number for number in shown if number not in values] == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_loads_nothing_from_elsewhere_and_fits_its_policy(visitor, path):
+    response = visitor.client.get(PATHS[path][0])
+    content, policy = read(response), response.headers["content-security-policy"]
+    assert [address for address in content.addresses if not re.match(r"/(?!/)|#|\?|$", address)] == []
+    assert content.forbidden == []
+    assert len(content.ids) == len(set(content.ids))
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    for address in content.addresses:
+        if address.startswith("/static/"):
+            file = visitor.client.get(address)
+            assert file.status_code == 200
+            assert "immutable" in file.headers["cache-control"]
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "{" not in path])
+def test_a_page_of_an_empty_home_says_which_command_fills_it(stranger, path):
+    content = stranger.get(path)
+    assert "churn " in content.text or "dagster " in content.text
+    assert not stranger.dashboard.sources.settings.home.exists()
+
+
+def test_an_unknown_page_is_one(visitor):
+    assert "There is no such page" in visitor.get("/nothing", 404).text
+    assert visitor.client.get("/nothing.json").json()["error"]
+    assert visitor.client.get("/static/htmx.js").status_code == 404
+
+
+def test_no_page_loads_a_heavy_library(made):
+    script = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from churn_assets.settings import Settings\n"
+        "from churn_assets_tests.dashboard.browser import visit\n"
+        "home, contract, paths = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]\n"
+        "visitor = visit(Settings(root=home, home=home, contract_path=contract))\n"
+        "for path in paths: visitor.get(path)\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+    )
+    paths = [page for page, _ in PATHS.values()]
+    command = [sys.executable, "-c", script, str(made.home), str(made.contract_path), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    import json
+
+    assert set(json.loads(done.stdout)) & HEAVY == set()
