@@ -305,7 +305,7 @@ def describe(analysis: ReleaseAnalysis) -> list[str]:
     lines = [_describe_arm(arm) for arm in analysis.arms]
     if not lines:
         lines.append(f"no row of {', '.join(analysis.policies)} has been ingested yet: churn log ingest")
-    lines += [] if analysis.pairs is None else _describe_pairs(analysis.pairs)
+    lines += [] if analysis.pairs is None else describe_pairs(analysis.pairs)
     return lines + ([] if analysis.comparison is None else _describe_comparison(analysis.comparison))
 
 
@@ -350,7 +350,8 @@ def _describe_difference(each: ArmDifference) -> str:
     return f"{name}: {each.difference:+.4f} ({ends}, {each.rows:,} customers): {verdict}"
 
 
-def _describe_pairs(pairs: PairAnalysis) -> list[str]:
+def describe_pairs(pairs: PairAnalysis) -> list[str]:
+    """Champion and challenger on the same rows, a line each."""
     correlation = "not known" if pairs.rank_correlation is None else f"{pairs.rank_correlation:.4f}"
     low, high = pairs.quantiles["0.05"], pairs.quantiles["0.95"]
     lines = [

@@ -71,12 +71,12 @@ def label_figures(
         figures = figures_of_pairs(read_pairs(connection, ids), labelled, alpha)
         return {} if figures is None else {CHALLENGER: figures}
     answers = connection.sql(_ANSWERS, params={"policies": ids}).to_arrow_table()
-    found = {
+    by_arm = {
         arm.name: figures_of_arms(_by_policy(answers, labelled, arm.name), alpha)
         for arm in newest.arms
         if arm.name != CHAMPION
     }
-    return {name: figures for name, figures in found.items() if figures is not None}
+    return {name: figures for name, figures in by_arm.items() if figures is not None}
 
 
 def figures_of_pairs(pairs: Pairs, labelled: pa.Table, alpha: float) -> LabelFigures | None:
@@ -87,7 +87,7 @@ def figures_of_pairs(pairs: Pairs, labelled: pa.Table, alpha: float) -> LabelFig
         return None
     own, base = (losses(rows.churned, rows.scores[name]) for name in (CHALLENGER, CHAMPION))
     loss, loss_interval = mean_interval(_sums(own - base), alpha, _LEAST_VARIANCE)
-    size, level = _look(len(rows), alpha)
+    size, level = _last_look(len(rows), alpha)
     seen = _take(rows, np.arange(size))
     difference, spread = (0.0, None) if not _enough(seen) else _paired(seen)
     low, high = _ends(difference, spread, level)
@@ -107,7 +107,7 @@ def figures_of_arms(parts: Sequence[Arms], alpha: float) -> LabelFigures | None:
         for arms in ([part.own for part in parts], [part.base for part in parts])
     )
     loss, loss_interval = mean_shift(_stacked(own), _stacked(base), alpha, _LEAST_VARIANCE)
-    size, level = _look(rows, alpha)
+    size, level = _last_look(rows, alpha)
     difference, spread = _apart([_settled_first(part, size, rows) for part in parts])
     low, high = _ends(difference, spread, level)
     return LabelFigures(rows, difference, low, high, float(loss), float(loss_interval.low), float(loss_interval.high))
@@ -137,7 +137,7 @@ def _take(rows: MaturedRows, places: npt.NDArray[np.int64]) -> MaturedRows:
     return MaturedRows(rows.places[places], rows.churned[places], rows.settled[places], scores)
 
 
-def _look(labels: int, alpha: float) -> tuple[int, float]:
+def _last_look(labels: int, alpha: float) -> tuple[int, float]:
     """The labels of the last look, and its level; no label before the first."""
     sizes = look_sizes(FIRST_LOOK, labels)
     return (sizes[-1], alpha_at_look(alpha, len(sizes))) if sizes else (0, alpha)
