@@ -31,7 +31,7 @@ from churn_assets.release.guardrails import CHECKS, ArmSums, Measured, PairSums,
 Floats = npt.NDArray[np.float64]
 
 ROLLOUTS, SEED = 1_000, 20_261_127
-PLANTED_ROLLOUTS = 200
+PLANTED_ROLLOUTS = 100
 BATCH = 50
 SHADOW_ROWS, MOST_REQUESTS = 10_000, 60_000
 WEIGHTS, ROWS = Release().canary_weights, Release().canary_rows
@@ -57,12 +57,18 @@ PLANTED = {"errors +2 points": Fault(errors=0.02), "mean score +.05": Fault(shif
 
 @dataclass
 class Outcome:
-    """Of each rollout: requests until it was rolled back or promoted (0: neither), and which check crossed."""
+    """Of each rollout: requests until it was rolled back or promoted (0: neither), whether a naive test and limits of 0
+    would have rolled it back; and how often each check was crossed."""
 
     rolled_back: npt.NDArray[np.int64]
     promoted: npt.NDArray[np.int64]
     naive: npt.NDArray[np.bool_]
+    strict: npt.NDArray[np.bool_]
     checks: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rollouts: int) -> Outcome:
+        return cls(*(np.zeros(rollouts, dtype=kind) for kind in (np.int64, np.int64, np.bool_, np.bool_)))
 
 
 class Rollouts:
@@ -140,6 +146,14 @@ def crossings(checks: list[Measured], counted: dict[str, int]) -> npt.NDArray[np
     return np.any([check.crossed for check in checks], axis=0)
 
 
+def crossed_without_tolerance(checks: list[Measured]) -> npt.NDArray[np.bool_]:
+    """Where any check shows any difference: what the intervals alone err, if limits were 0 (of p99: 1)."""
+    equal = {"p99": 1.0}
+    risen = [check.low > equal.get(check.check, 0.0) for check in checks if check.check != "flips"]
+    fallen = [check.high < 0.0 for check in checks if check.both_ways]
+    return np.any([*risen, *fallen], axis=0)
+
+
 def naive_crossed(own: ArmSums, base: ArmSums) -> npt.NDArray[np.bool_]:
     """Where a test of fixed size finds any difference."""
     first, second = ({name: getattr(arm, name).sum(axis=-1) for name in _NAMES} for arm in (own, base))
@@ -159,7 +173,7 @@ def canaries(rollouts: int, fault: Fault, seed: int, weights: tuple[float, ...] 
     """Rollouts through the steps `weights`; one weight alone is held until something is crossed."""
     fleet = Rollouts(rollouts, max(1, sum(weight < 1.0 for weight in weights)), fault, np.random.default_rng(seed))
     step, in_step = np.zeros(rollouts, dtype=int), np.zeros(rollouts)
-    ends = Outcome(*(np.zeros(rollouts, dtype=kind) for kind in (np.int64, np.int64, np.bool_)))
+    ends = Outcome.of(rollouts)
     share = np.array(weights)
     for requests in range(BATCH, MOST_REQUESTS + 1, BATCH):
         before = fleet.sums[1]["rows"].sum(axis=1)
@@ -167,6 +181,7 @@ def canaries(rollouts: int, fault: Fault, seed: int, weights: tuple[float, ...] 
         own, base = fleet.arms()
         checks = measure_canary(own, base, LIMITS, ALPHA)
         ends.naive[fleet.place] |= naive_crossed(own, base)
+        ends.strict[fleet.place] |= crossed_without_tolerance(checks)
         crossed = crossings(checks, ends.checks)
         ends.rolled_back[fleet.place[crossed]] = requests
         in_step += fleet.sums[1]["rows"].sum(axis=1) - before
@@ -189,11 +204,12 @@ def canaries(rollouts: int, fault: Fault, seed: int, weights: tuple[float, ...] 
 def shadows(rollouts: int, fault: Fault, seed: int, rows: int = SHADOW_ROWS) -> Outcome:
     """Shadows of so many rows; "promoted" are those whose every check was ok at the end."""
     fleet = Rollouts(rollouts, 1, fault, np.random.default_rng(seed))
-    ends = Outcome(*(np.zeros(rollouts, dtype=kind) for kind in (np.int64, np.int64, np.bool_)))
+    ends = Outcome.of(rollouts)
     for requests in range(BATCH, rows + 1, BATCH):
         fleet.shadow()
         own, base = fleet.arms()
         checks = measure_shadow(own, base, PairSums(**fleet.pairs), LIMITS, ALPHA)
+        ends.strict[fleet.place] |= crossed_without_tolerance(checks)
         crossed = crossings(checks, ends.checks)
         ends.rolled_back[fleet.place[crossed]] = requests
         clear = np.all([check.ok for check in checks], axis=0) & ~crossed
@@ -225,6 +241,7 @@ def main() -> None:
     print(f"equal, canary: rolled back {describe(equal.rolled_back, rollouts)}; aim at most 5 %", flush=True)
     print(f"equal, canary: promoted {describe(equal.promoted, rollouts)}; checks crossed: {equal.checks}", flush=True)
     print(f"equal, canary: a z-test at every look finds a difference in {equal.naive.mean():.1%}", flush=True)
+    print(f"equal, canary: limits of 0 would roll back {equal.strict.mean():.1%}; aim at most 5 %", flush=True)
     equal = shadows(rollouts, EQUAL, seed + 1)
     print(f"equal, shadow: rolled back {describe(equal.rolled_back, rollouts)}; aim at most 5 %", flush=True)
     print(f"equal, shadow: every check ok {describe(equal.promoted, rollouts)}", flush=True)

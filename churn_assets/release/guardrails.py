@@ -28,7 +28,15 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.contract.limits import Guardrails
-from churn_assets.release.counts import GUARDRAILS, SECONDS_GROWTH, ArmCounts, PairCounts, ReleaseCounts, counts_folder
+from churn_assets.release.counts import (
+    GUARDRAILS,
+    LABELS,
+    SECONDS_GROWTH,
+    ArmCounts,
+    PairCounts,
+    ReleaseCounts,
+    counts_folder,
+)
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy
 from churn_assets.release.sequential import (
     JEFFREYS,
@@ -454,3 +462,19 @@ def read_report(home: Path, policy_id: str) -> GuardrailReport | None:
     if (version := stored.pop("version", None)) != 1:
         raise ValueError(f"is a report of version {version}, expected 1")
     return msgspec.convert(stored, GuardrailReport)
+
+
+def write_label_figures(home: Path, policy_id: str, figures: Mapping[str, LabelFigures]) -> Path:
+    """Let the guard know what final labels show, by the name of the arm. Raises OSError on a full disk."""
+    path = counts_folder(home, policy_id) / LABELS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_json(path, {"version": 1, "arms": msgspec.to_builtins(dict(figures))})
+
+
+def read_label_figures(home: Path, policy_id: str) -> dict[str, LabelFigures]:
+    """What final labels show, empty before there are enough. Raises ValueError for what is none, and OSError."""
+    try:
+        stored = read_json_object(counts_folder(home, policy_id) / LABELS)
+    except FileNotFoundError:
+        return {}
+    return msgspec.convert(stored.get("arms"), dict[str, LabelFigures])

@@ -31,7 +31,7 @@ TAIL = (1.0, 50.0)  # a prior for shares of one or some hundredths: times over a
 TUNED_ROWS = 1500.0  # effective rows at which the asymptotic interval is the narrowest
 REACH = 120  # bins of a ratio of quantiles: a factor of 10 where bins grow by 2 %
 _FAR = 1 << 30
-_STEPS = 26  # of a bisection of [-1, 1]: to 3e-8
+_STEPS = 20  # of a bisection of [-1, 1]: to 2e-6
 
 
 @dataclass(frozen=True)
