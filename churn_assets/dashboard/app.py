@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -26,13 +27,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.access.keyring import Keyring
 from churn_assets.dashboard.actions import act, read_confirmation
+from churn_assets.dashboard.contacts import record_contact
+from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models import REPORT
+from churn_assets.dashboard.pages.monitoring import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
-from churn_assets.dashboard.session import RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
+from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
 from churn_assets.dashboard.sources import Sources
 from churn_assets.dashboard.static_files import static_files, static_names
 from churn_assets.errors import ChurnError, HomeBusy, KeysUnreadable, RollbackRefused, TransitionRefused, one_line
 from churn_assets.html.templating import render
+from churn_assets.monitoring.windows import to_json
 from churn_assets.promotion.status import report_folder
 from churn_assets.storage.files import read_file
 
@@ -41,6 +46,14 @@ MOST_BYTES = 64 * 1024  # of a form
 AT_ONCE = 4  # pages that are read at the same time; each may hold a connection to the log
 _FOR_EVER = "public, max-age=31536000, immutable"
 _REPORT_POLICY = "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_EVIDENTLY_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:"
+)
+_SHEETS = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -84,6 +97,9 @@ class Dashboard:
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/models/{version}/report", self._model_report),
+            Route("/monitoring/{window}/evidently", self._evidently),
+            *(Route(f"/calls.{suffix}", partial(self._export, suffix=suffix)) for suffix in SUFFIXES),
+            Route("/contacts", self._contact, methods=["POST"]),
             *pages,
             Route("/models/{version}/{action}", self._confirm, methods=["GET"]),
             Route("/models/{version}/{action}", self._act, methods=["POST"]),
@@ -95,7 +111,8 @@ class Dashboard:
     def _page_routes(self, page: Page) -> list[Route]:
         async def as_json(request: Request) -> Response:
             self.require(request, page.scope)
-            return Response(msgspec.json.encode(await self._read(page, request)), media_type="application/json")
+            content = to_json(await self._read(page, request))
+            return Response(msgspec.json.encode(content), media_type="application/json")
 
         async def as_html(request: Request) -> Response:
             viewer = self.require(request, page.scope)
@@ -239,6 +256,18 @@ class Dashboard:
         frame = self.frame(request, "Done", viewer)
         return HTMLResponse(render("dashboard/templates/done.html.j2", frame=frame, page=result, back=back))
 
+    async def _contact(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, FEEDBACK)
+        result = await self.in_thread(lambda: record_contact(self.sources, fields, viewer))
+        return self._done(request, viewer, result, f"/customer?id={quote(result.version)}")
+
+    async def _export(self, request: Request, suffix: str) -> Response:
+        self.require(request, VIEW)
+        parameters = dict(request.query_params)
+        content = await self.in_thread(lambda: export(self.sources, parameters, suffix))
+        name = f'attachment; filename="call_list.{suffix}"'
+        return Response(content, media_type=_SHEETS[suffix], headers={"content-disposition": name})
+
     async def _model_report(self, request: Request) -> Response:
         """The report of a model as it was written: a page of its own, without scripts, in a sandbox."""
         self.require(request, VIEW)
@@ -248,6 +277,13 @@ class Dashboard:
             raise HTTPException(404, f"there is no report of model {version[:40]!r}, expected one that /models names")
         content = await self.in_thread(lambda: read_file(path))
         return Response(content, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
+
+    async def _evidently(self, request: Request) -> Response:
+        """Evidently's page of a window: its scripts run in a sandbox without this dashboard's address or cookie."""
+        self.require(request, VIEW)
+        path = await self.in_thread(lambda: evidently_page(self.sources, request.path_params["window"]))
+        content = await self.in_thread(lambda: read_file(path))
+        return Response(content, media_type="text/html", headers={"content-security-policy": _EVIDENTLY_POLICY})
 
     # -- what went wrong ---------------------------------------------------------------------------------
 

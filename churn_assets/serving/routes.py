@@ -402,7 +402,8 @@ class Handlers:
         if watcher.current is None:
             raise unavailable("no_model", watcher.missing, 5)
         log_state = "off" if log is None else log.problem.replace(f"{self._worker.home}{os.sep}", "")
-        detail = schemas.ReadyDetail(watcher.refused or "", log_state, self._worker.loop.note)
+        shadow_state = self._worker.shadow.problem.replace(f"{self._worker.home}{os.sep}", "")
+        detail = schemas.ReadyDetail(watcher.refused or "", log_state, self._worker.loop.note, shadow_state)
         return json_response(schemas.ReadyResponse(True, watcher.current.scorer.version, detail))
 
     def context(self, facts: RequestFacts) -> RequestContext:

@@ -151,6 +151,7 @@ class ReadyDetail(Struct, frozen=True, omit_defaults=True):
     model_refused: Annotated[str, Meta(description="Why the newest bundle or policy does not answer.")] = ""
     log: Annotated[str, Meta(description="Why the prediction log cannot be written, or off.")] = ""
     loop: Annotated[str, Meta(description="Which parts of the loop are stuck, by the kinds of their alerts.")] = ""
+    shadow: Annotated[str, Meta(description="Why the shadow of the policy does not score, or what it cannot.")] = ""
 
 
 class ReadyResponse(Struct, frozen=True):
