@@ -21,8 +21,8 @@ SCORE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 CAUSES = (
-    "busy", "connections", "content_type", "contract", "disk", "head", "http", "internal", "json", "key", "memory",
-    "method", "no_model", "path", "rate", "rows", "scope", "size", "slow_body", "slow_head",
+    "busy", "conflict", "connections", "content_type", "contract", "disk", "head", "home", "http", "internal", "json",
+    "key", "memory", "method", "no_model", "path", "rate", "rows", "scope", "size", "slow_body", "slow_head", "version",
 )  # fmt: skip
 OTHER = "other"
 MEANINGS = {
@@ -30,6 +30,8 @@ MEANINGS = {
     "churn_prediction_latency_seconds": "From a request's headers to its answer, log included.",
     "churn_explanations_total": "Explanations by kind and status: ok, or rejected.",
     "churn_explanation_seconds": "From an explanation's request to its answer, the queue included.",
+    "churn_shadow_rows_total": "Rows that a shadow was given, by status: ok, refused, or error.",
+    "churn_shadow_dropped_total": "Answered rows that no shadow has scored: too many waited, or its process died.",
     "churn_score": "Calibrated probabilities that were given.",
     "churn_request_rejected_total": "Refused requests by cause.",
     "churn_log_commit_seconds": "One group commit of the prediction log.",
@@ -78,6 +80,8 @@ class Metrics:
         timed = ("churn_prediction_latency_seconds", "churn_explanation_seconds")
         self.latency, self.explanation_latency = (observer(name, LATENCY_BUCKETS) for name in timed)
         self._explanations = make(counter, "churn_explanations_total", ("kind", "status"))
+        self._shadow_rows = make(counter, "churn_shadow_rows_total", ("status",))
+        self._shadow_dropped = make(counter, "churn_shadow_dropped_total")
         self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
         # Finding a child by its labels costs as much as counting.
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
@@ -102,6 +106,13 @@ class Metrics:
         """Count an explanation; `kind` and `status` are from closed lists."""
         if self._files.reserve("counter"):
             self._explanations.labels(kind, status).inc()
+
+    def shadowed(self, status: str, rows: int) -> None:
+        """Count rows of a shadow; `status` is from a closed list, and "dropped" has a metric of its own."""
+        if status == "dropped":
+            self._shadow_dropped.inc(rows)
+        elif self._files.reserve("counter"):
+            self._shadow_rows.labels(status).inc(rows)
 
     def warned(self, column: str) -> None:
         """Count a warning; columns of no contract are counted together."""

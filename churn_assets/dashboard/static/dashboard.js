@@ -17,12 +17,13 @@
   async function drawSeries(box) {
     const answer = await fetch(box.dataset.source, {headers: {accept: "application/json"}});
     if (!answer.ok) return; // the drawn chart stays
-    const rows = (await answer.json())[box.dataset.series];
+    const rows = box.dataset.series.split(".").reduce((value, name) => value?.[name], await answer.json());
+    if (!rows?.length) return;
     const names = box.dataset.y.split(",");
     const data = [rows.map(row => row[box.dataset.x]), ...names.map(name => rows.map(row => row[name]))];
     const colours = ["--a", "--b", "--good"].map(colour);
     const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
-    const figure = box.querySelector("figure");
+    const figure = box.querySelector("figure, p");
     if (figure) figure.hidden = true;
     box.querySelector(".uplot")?.remove();
     new uPlot({
@@ -45,8 +46,9 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let waiting;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawAll, 200); });
-  for (const field of document.querySelectorAll("input[type=range][data-shown]")) {
-    const shown = document.getElementById(field.dataset.shown);
-    field.addEventListener("input", () => { shown.textContent = Number(field.value).toLocaleString(); });
+  for (const slider of document.querySelectorAll("input[data-sets]")) {
+    const field = slider.form.elements[slider.dataset.sets];
+    slider.addEventListener("input", () => { field.value = slider.value; });
+    field.addEventListener("input", () => { slider.value = field.value; });
   }
 })();
