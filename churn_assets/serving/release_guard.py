@@ -71,11 +71,11 @@ class ReleaseGuard:
         self._crossed: GuardrailReport | None = None
         self._written: GuardrailReport | None = None
         self._problems: set[str] = set()  # of this look, and of the one before
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def check(self) -> None:
         """Look once. What goes wrong is reported when it is new, and tried again at the next look."""
-        self._told, self._problems = self._problems, set()
+        self._reported, self._problems = self._problems, set()
         try:
             policy = self._policy_in_force()
             if policy is None or policy.kind not in WATCHED:
@@ -164,8 +164,8 @@ class ReleaseGuard:
     def _tell(self, problem: str) -> None:
         """Report a problem that the look before did not have."""
         self._problems.add(problem)
-        if problem not in self._told:
-            self._told.add(problem)
+        if problem not in self._reported:
+            self._reported.add(problem)
             self._report(logging.ERROR, "guardrails of the release", reason=problem)
 
 
