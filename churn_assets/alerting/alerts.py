@@ -37,6 +37,8 @@ Kind = Literal[
     "gate_overdue",
     "moved_alias",
     "window_never_full",
+    "release_rolled_back",
+    "release_inconclusive",
 ]
 Severity = Literal["info", "warning", "error"]
 
