@@ -1,4 +1,4 @@
-"""`churn release shadow | canary | ab | promote | rollback | status | compare`: let a model in, watch it, throw it out."""
+"""`churn release`: let a model in, watch it, throw it out, compare."""
 
 from __future__ import annotations
 
