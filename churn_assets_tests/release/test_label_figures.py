@@ -126,7 +126,7 @@ def test_arms_are_compared_within_a_policy():
     parts = [arms_of(generator, (200, 3800), 0.4), arms_of(generator, (3000, 1000), 0.05)]
     figures = figures_of_arms(parts, ALPHA)
     own, base = (
-        pr_auc(*(np.concatenate(values) for values in ([a.churned for a in arms], [a.scores["score"] for a in arms])))
+        pr_auc(np.concatenate([a.churned for a in arms]), np.concatenate([a.scores["score"] for a in arms]))
         for arms in ([part.own for part in parts], [part.base for part in parts])
     )
     assert own - base < -0.1
