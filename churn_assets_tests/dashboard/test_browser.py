@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import uvicorn
@@ -63,7 +64,9 @@ def address(made: Settings) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> Iterator[tuple[Page, list[str]]]:
+def opened(
+    browser: Browser, url: str, width: int = 1280, scheme: Literal["light", "dark"] = "light"
+) -> Iterator[tuple[Page, list[str]]]:
     """A page of a new visitor, and what the browser complains about or fetches from elsewhere."""
     complaints: list[str] = []
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
