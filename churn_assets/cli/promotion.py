@@ -108,16 +108,10 @@ def retrain(
     """
     from datetime import UTC, datetime
 
-    from churn_assets.contract.load import load_contract
-    from churn_assets.monitoring.latest import read_latest_reports
-    from churn_assets.promotion.retraining import ExternalTrigger
-    from churn_assets.promotion.service import PromotionService
+    from churn_assets.alerting.loop_requests import request_retraining
 
-    settings, now = settings_of(home, contract), datetime.now(UTC)
-    limits = load_contract(settings.contract_path).monitoring
-    requested = ExternalTrigger("hand", f"{now:%Y%m%dT%H%M%S%f}", by, why)
-    reports = read_latest_reports(settings)
-    record = PromotionService.of(settings).decide_retraining(limits, reports.summary, requested)
+    settings = settings_of(home, contract)
+    record, reports = request_retraining(settings, by, why, datetime.now(UTC))
     say(f"{record.decision.kind.replace('_', ' ')}: {record.decision.message}")
     if record.request is None:
         raise typer.Exit(FAILURE)
@@ -160,21 +154,14 @@ def reject(version: Version, by: By, why: Why, home: HomeOption = None) -> None:
 
 
 def _close_alert(settings: Settings, version: str, message: str) -> None:
-    """Close the alert that this challenger waits; the approval holds even if no destination can be reached."""
+    """As `end_waiting`, whose problem is printed."""
     import os
     from datetime import UTC, datetime
 
-    from churn_assets.alerting.alerts import recover_alert
-    from churn_assets.alerting.destinations import AlertSettings
-    from churn_assets.alerting.rules import waiting_key
-    from churn_assets.errors import SettingsError
+    from churn_assets.alerting.approvals import end_waiting
 
-    try:
-        alerts = AlertSettings.from_environ(os.environ, settings.home)
-    except SettingsError as error:
-        say(str(error), err)
-        alerts = AlertSettings(settings.home)
-    recover_alert(alerts, waiting_key(version), message, datetime.now(UTC))
+    if problem := end_waiting(settings, os.environ, version, message, datetime.now(UTC)):
+        say(problem, err)
 
 
 @app.command(epilog='Example: [bold]churn rollback --by ana --why "complaints since noon"[/bold]')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -24,17 +25,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.access.keyring import Keyring
+from churn_assets.dashboard.actions import act, read_confirmation
+from churn_assets.dashboard.pages.models import REPORT
+from churn_assets.dashboard.pages.monitoring import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
-from churn_assets.dashboard.session import Sessions, Viewer, is_local_name, is_own_site
+from churn_assets.dashboard.session import RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
 from churn_assets.dashboard.sources import Sources
 from churn_assets.dashboard.static_files import static_files, static_names
 from churn_assets.errors import ChurnError, HomeBusy, KeysUnreadable, RollbackRefused, TransitionRefused, one_line
 from churn_assets.html.templating import render
+from churn_assets.monitoring.windows import to_json
+from churn_assets.promotion.status import report_folder
+from churn_assets.storage.files import read_file
 
 LOGGER = "churn.dashboard"
 MOST_BYTES = 64 * 1024  # of a form
 AT_ONCE = 4  # pages that are read at the same time; each may hold a connection to the log
 _FOR_EVER = "public, max-age=31536000, immutable"
+_REPORT_POLICY = "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_EVIDENTLY_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:"
+)
+_VERSION = re.compile(r"[0-9a-f]{16}")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -76,7 +89,11 @@ class Dashboard:
             Route("/livez", lambda request: PlainTextResponse("ok\n")),
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
+            Route("/models/{version}/report", self._model_report),
+            Route("/monitoring/{window}/evidently", self._evidently),
             *pages,
+            Route("/models/{version}/{action}", self._confirm, methods=["GET"]),
+            Route("/models/{version}/{action}", self._act, methods=["POST"]),
         ]
 
     def _handlers(self) -> Mapping[Any, Any]:
@@ -85,7 +102,8 @@ class Dashboard:
     def _page_routes(self, page: Page) -> list[Route]:
         async def as_json(request: Request) -> Response:
             self.require(request, page.scope)
-            return Response(msgspec.json.encode(await self._read(page, request)), media_type="application/json")
+            content = to_json(await self._read(page, request))
+            return Response(msgspec.json.encode(content), media_type="application/json")
 
         async def as_html(request: Request) -> Response:
             viewer = self.require(request, page.scope)
@@ -209,6 +227,42 @@ class Dashboard:
         response = RedirectResponse("/", 303)
         response.delete_cookie(self.cookie, path="/")
         return response
+
+    # -- what a person changes -----------------------------------------------------------------------------
+
+    async def _confirm(self, request: Request) -> Response:
+        viewer, names = self.require(request, RELEASE), request.path_params
+        page = await self.in_thread(lambda: read_confirmation(self.sources, names["action"], names["version"]))
+        frame = self.frame(request, page.title, viewer)
+        return self.answer(request, render("dashboard/templates/confirm.html.j2", frame=frame, page=page))
+
+    async def _act(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, RELEASE)
+        names = request.path_params
+        result = await self.in_thread(lambda: act(self.sources, names["action"], names["version"], fields, viewer))
+        self._logger.info("%s %s by %s", names["action"], names["version"], viewer.name or fields.get("by", ""))
+        return self._done(request, viewer, result, f"/models/{result.version}")
+
+    def _done(self, request: Request, viewer: Viewer, result: Any, back: str) -> Response:
+        frame = self.frame(request, "Done", viewer)
+        return HTMLResponse(render("dashboard/templates/done.html.j2", frame=frame, page=result, back=back))
+
+    async def _model_report(self, request: Request) -> Response:
+        """The report of a model as it was written: a page of its own, without scripts, in a sandbox."""
+        self.require(request, VIEW)
+        version = request.path_params["version"]
+        path = report_folder(self.sources.settings, version) / REPORT
+        if not _VERSION.fullmatch(version) or not path.is_file():
+            raise HTTPException(404, f"there is no report of model {version[:40]!r}, expected one that /models names")
+        content = await self.in_thread(lambda: read_file(path))
+        return Response(content, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
+
+    async def _evidently(self, request: Request) -> Response:
+        """Evidently's page of a window: its scripts run in a sandbox without this dashboard's address or cookie."""
+        self.require(request, VIEW)
+        path = await self.in_thread(lambda: evidently_page(self.sources, request.path_params["window"]))
+        content = await self.in_thread(lambda: read_file(path))
+        return Response(content, media_type="text/html", headers={"content-security-policy": _EVIDENTLY_POLICY})
 
     # -- what went wrong ---------------------------------------------------------------------------------
 

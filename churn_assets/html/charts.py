@@ -399,12 +399,21 @@ def heatmap(
     return Chart(title, foot + (44 if x_title else 24), tuple(shapes))
 
 
-def bars(title: str, values: Mapping[str, float], x_title: str, form: Callable[[float], str], style: str) -> Chart:
-    """Horizontal bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them."""
+def bars(
+    title: str,
+    values: Mapping[str, float],
+    x_title: str,
+    form: Callable[[float], str],
+    style: str,
+    marks: Sequence[float] = (),
+) -> Chart:
+    """Horizontal bars from zero, the largest on top, each with its number; the `MOST_ROWS` largest of them. `marks` are
+    dashed verticals, within the axis."""
     shown = sorted(values.items(), key=lambda item: -item[1])[:MOST_ROWS]
-    largest = max((value for _, value in shown), default=0.0) or 1.0
+    largest = max((*(value for _, value in shown), *marks), default=0.0) or 1.0
     frame = _row_frame([name for name, _ in shown], Axis(x_title, 0.0, 1.18 * largest, form))
     shapes = frame.axes()
+    shapes += [_line(frame.right(at), frame.right(at), TOP, frame.height - BOTTOM, "mark") for at in marks]
     for place, (name, value) in enumerate(shown):
         top, right, height = frame.down(-place + 0.3), frame.right(value), ROW_HEIGHT * 0.6
         shapes.append(_box(frame.left, top, right - frame.left, height, f"f{style}", f"{name}: {form(value)}"))

@@ -1,51 +1,38 @@
 """How the champion moves: intended in the ledger, then the pointer, then done. A kill leaves no half of it.
 
 The pointer decides: a move whose pointer was written is finished by the next process that looks, any other
-is abandoned, and its challenger stays approved.
+is abandoned, and its challenger stays approved. The routing policy follows each move, see `rollout.policies`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from churn_assets.errors import BundleCorrupt, PointerCorrupt, RollbackRefused, TransitionRefused
+from churn_assets.errors import BundleCorrupt, LedgerUnavailable, PointerCorrupt, RollbackRefused, TransitionRefused
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import Move, MoveKind
-from churn_assets.storage.files import read_file
-from churn_assets.storage.sealed import MANIFEST, verify
-
-
-def bundle_hash(path: Path) -> str:
-    """SHA-256 of the bundle's manifest, which holds that of every other file. Raises BundleCorrupt."""
-    try:
-        return hashlib.sha256(read_file(path / MANIFEST)).hexdigest()
-    except OSError as error:
-        raise BundleCorrupt(
-            f"{path / MANIFEST}: cannot be read ({error.strerror}), expected a bundle's manifest; "
-            "take the bundle from its source again"
-        ) from error
-
-
-def verified_bundle_hash(path: Path) -> str:
-    """As `bundle_hash`, of a bundle whose every byte is as it was written. Raises BundleCorrupt."""
-    sha256 = bundle_hash(path)
-    verify(path)
-    return sha256
+from churn_assets.promotion.rollout.policies import Policies
+from churn_assets.storage.sealed import verified_bundle_hash, verify
 
 
 class ChampionMoves:
-    """Moves the champion of one home. Every method first finishes or abandons what a killed process left."""
+    """Moves the champion of one home. Every method first finishes or abandons what a killed process left.
+
+    A method whose name ends in `_held` is for a caller that holds the pointer's lock and has called `recover_held`.
+    """
 
     def __init__(
         self, bundles_dir: Path, ledger: Ledger, pointer: ChampionPointer, clock: Callable[[], datetime]
     ) -> None:
         self._home, self._bundles_dir = pointer.home, bundles_dir
         self._ledger, self._pointer, self._clock = ledger, pointer, clock
+        self.policies = Policies(ledger, pointer, clock)
 
     def move(self, to: Champion, kind: MoveKind, by: str, why: str, *, instead_of: str | None = None) -> Move:
         """Make `to` the champion, and record who, why and when.
@@ -55,15 +42,21 @@ class ChampionMoves:
         byte of the bundle is as it was written, HomeBusy if another process moves the champion for 20 s.
         """
         with self._pointer.locked():
-            self._recover()
-            return self._move(to, kind, by, why, instead_of)
+            self.recover_held()
+            return self.move_held(to, kind, by, why, instead_of)
 
     def recover(self) -> Move | None:
-        """Finish or abandon the move that a killed process left, if there is one, and return it."""
-        if self._ledger.unfinished_move() is None:  # nearly always, and without the lock
+        """Finish or abandon the move that a killed process left, if there is one, and return it; the policy follows."""
+        if self._ledger.unfinished_move() is None and self.policies.is_settled():  # nearly always, and without the lock
             return None
         with self._pointer.locked():
-            return self._recover()
+            return self.recover_held()
+
+    def recover_held(self) -> Move | None:
+        """As `recover`."""
+        move = self._recover()
+        self.policies.settle()
+        return move
 
     def rollback(self, to: str | None, by: str, why: str) -> Move:
         """Go back to the champion before the present one, or to version `to`; twice in a row goes back twice.
@@ -72,25 +65,29 @@ class ChampionMoves:
         RollbackRefused for any other, and if its bundle is gone or is not what it was when it became champion.
         """
         with self._pointer.locked():
-            self._recover()
-            target, known_sha256 = self._rollback_target(to)
-            path = target.path(self._home)
-            try:
-                sha256 = verified_bundle_hash(path)
-            except BundleCorrupt as error:
-                raise RollbackRefused(f"cannot go back to {target.version}: {error}") from error
-            if known_sha256 is not None and sha256 != known_sha256:
-                raise RollbackRefused(
-                    f"cannot go back to {target.version}: the manifest of {path} is {sha256[:12]}, "
-                    f"it was {known_sha256[:12]} when it became champion; restore it, or name another: --to"
-                )
-            champion = replace(target, since_at=self._clock(), by=by, reason=f"rollback: {why}")
-            return self._move(champion, "rollback", by, why, None)
+            self.recover_held()
+            return self.rollback_held(to, by, why)
+
+    def rollback_held(self, to: str | None, by: str, why: str, numbers: Mapping[str, Any] | None = None) -> Move:
+        """As `rollback`."""
+        target, known_sha256 = self._rollback_target(to)
+        path = target.path(self._home)
+        try:
+            sha256 = verified_bundle_hash(path)
+        except BundleCorrupt as error:
+            raise RollbackRefused(f"cannot go back to {target.version}: {error}") from error
+        if known_sha256 is not None and sha256 != known_sha256:
+            raise RollbackRefused(
+                f"cannot go back to {target.version}: the manifest of {path} is {sha256[:12]}, "
+                f"it was {known_sha256[:12]} when it became champion; restore it, or name another: --to"
+            )
+        champion = replace(target, since_at=self._clock(), by=by, reason=f"rollback: {why}")
+        return self.move_held(champion, "rollback", by, why, None, numbers)
 
     def set_registered_version(self, version: str, number: int) -> Champion | None:
         """Write the number that the registry gave the champion after its move; returns the champion as it is then."""
         with self._pointer.locked():
-            self._recover()
+            self.recover_held()
             champion = read_champion(self._home)
             if champion is None or champion.version != version or champion.registered_version == number:
                 return champion
@@ -98,7 +95,16 @@ class ChampionMoves:
             self._pointer.write(champion)
             return champion
 
-    def _move(self, to: Champion, kind: MoveKind, by: str, why: str, instead_of: str | None) -> Move:
+    def move_held(
+        self,
+        to: Champion,
+        kind: MoveKind,
+        by: str,
+        why: str,
+        instead_of: str | None,
+        numbers: Mapping[str, Any] | None = None,
+    ) -> Move:
+        """As `move`; `numbers` are noted with the end of a release that this move ends."""
         sha256 = verified_bundle_hash(to.path(self._home))
         before = self._present()
         if instead_of is not None and (before is None or before.version != instead_of):
@@ -114,7 +120,9 @@ class ChampionMoves:
             self._ledger.abandon_move(number, at)
             raise
         self._ledger.finish_move(number, at)
-        return self._ledger.moves()[-1]
+        with contextlib.suppress(OSError, LedgerUnavailable):  # it answers, without a policy until the next call
+            self.policies.settle(numbers)
+        return next(move for move in self._ledger.moves() if move.number == number)
 
     def _recover(self) -> Move | None:
         unfinished = self._ledger.unfinished_move()

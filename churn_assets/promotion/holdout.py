@@ -1,6 +1,6 @@
 """Customers frozen with the first champion of a contract, its test rows: no model of this home is trained on them.
 
-A person may renew them: see `promotion.renewal`.
+A person may renew them: see `promotion.gate.renewal`.
 """
 
 from __future__ import annotations

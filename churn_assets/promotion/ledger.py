@@ -4,13 +4,13 @@ decision -> request: open -> started -> finished            (at most one in flig
                                 |-> failed -> open again, 3 attempts, then abandoned
                                 `-> abandoned: canceled by a person, or ended without a model
 challenger: waiting_gate -> refused | waiting_approval | approved -> promoted; or rejected by a person
-move of the champion: intended -> done | abandoned
+move of the champion, move of the policy: intended -> done | abandoned
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from sqlite3 import Connection, Row
 from typing import Any
@@ -34,11 +34,13 @@ from churn_assets.promotion.records import (
     MoveKind,
     MoveStatus,
     Person,
+    PolicyMove,
     Request,
     RequestStatus,
     Verdict,
     approver_of,
 )
+from churn_assets.release.policy import policy_from_json
 from churn_assets.storage.sqlite import SqliteStore
 
 # The two partial indexes are the rules "one retraining in flight" and "one move at a time". Some columns have older
@@ -83,6 +85,18 @@ CREATE TABLE moves (
 ) STRICT;
 CREATE UNIQUE INDEX one_move_at_a_time ON moves ((1)) WHERE status = 'intended';
 """
+POLICIES = """
+CREATE TABLE policies (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (
+        kind IN ('shadow', 'canary', 'ab', 'advance', 'promote', 'rollback', 'end', 'champion')),
+    "before" TEXT, "after" TEXT NOT NULL, "by" TEXT NOT NULL, why TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (
+        outcome IN ('', 'promoted', 'rolled_back', 'inconclusive', 'replaced', 'champion_moved')),
+    status TEXT NOT NULL CHECK (status IN ('intended', 'done', 'abandoned')),
+    intended_at TEXT NOT NULL, ended_at TEXT, numbers TEXT, decides TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX one_policy_at_a_time ON policies ((1)) WHERE status = 'intended';
+"""
 
 _CHALLENGERS = "SELECT *, words AS message FROM challengers"
 _DECISION = ("kind", "message", "trigger", "occasion", "champion", "by", "why")
@@ -98,7 +112,7 @@ class Ledger(SqliteStore):
     TransitionRefused for a change that the rules above do not allow. Only `PromotionService` calls what writes.
     """
 
-    schema, version = SCHEMA, 1
+    schema, version, steps = SCHEMA + POLICIES, 2, {2: POLICIES}
 
     # -- decisions and the retrainings they request ------------------------------------------------------
 
@@ -214,6 +228,13 @@ class Ledger(SqliteStore):
         """The newest round of a version. Raises TransitionRefused if it never was a challenger."""
         with self._reading() as db:
             return _get_challenger(db, version)
+
+    def rounds(self, version: str) -> Sequence[Challenger]:
+        """Every round of a version, oldest first; none if it never was a challenger."""
+        with self._reading() as db:
+            return [
+                _challenger(row) for row in db.execute(f"{_CHALLENGERS} WHERE version = ? ORDER BY number", (version,))
+            ]
 
     def challengers_to_promote(self) -> Sequence[Challenger]:
         """Those that a run of the gate should judge: waiting for it or approved, not failed 3 times."""
@@ -332,6 +353,55 @@ class Ledger(SqliteStore):
         with self._reading() as db:
             rows = db.execute(f"SELECT * FROM moves {_where(statuses)} ORDER BY number", statuses)
             return [msgspec.convert({**dict(row), "to": json.loads(row["champion"])}, Move) for row in rows]
+
+    # -- moves of the routing policy ---------------------------------------------------------------------
+
+    def intend_policy(self, move: PolicyMove, approved: Mapping[str, str]) -> None:
+        """Record that the policy is about to be written. Its number is free: the caller holds the pointer's lock.
+
+        `approved` are versions, and their bundles' hashes, that must be approved challengers. Raises TransitionRefused
+        if one is not, and while another move is unfinished.
+        """
+        with self._writing() as db:
+            for version, sha256 in approved.items():
+                _expect_approved(db, version, sha256)
+            before = None if move.before is None else _json(move.before.to_json())
+            values = (move.kind, before, _json(move.after.to_json()), move.by, move.why, move.outcome, "intended")
+            numbers = None if move.numbers is None else _json(dict(move.numbers))
+            decides = _json({str(number): decision for number, decision in move.decides.items()})
+            _insert(db, "policies", move.number, *values, _text(move.intended_at), None, numbers, decides)
+
+    def finish_policy(self, number: int, at: datetime) -> None:
+        """The policy is in its file; challengers that it decides on are so from here on."""
+        with self._writing() as db:
+            move = _policy_move(db.execute("SELECT * FROM policies WHERE number = ?", (number,)).fetchone())
+            _end_move(db, number, "done", at, "policies")
+            for challenger in map(_challenger, db.execute(_CHALLENGERS).fetchall()):
+                decision = move.decides.get(challenger.number)
+                person = Person(move.by) if decision else None
+                if person is not None and challenger.status in (*_LIVE, "rejected") and decision != challenger.status:
+                    _insert_approval(db, challenger, decision == "approved", person, move.why, at)
+                    by = person if decision == "approved" else None
+                    _change(db, challenger, decision, move.why, by, at)  # type: ignore[arg-type]
+
+    def abandon_policy(self, number: int, at: datetime) -> None:
+        """The policy was never written."""
+        with self._writing() as db:
+            _end_move(db, number, "abandoned", at, "policies")
+
+    def policy_moves(self, *statuses: MoveStatus) -> Sequence[PolicyMove]:
+        """Moves of the policy in any of these statuses (all if none is named), oldest first."""
+        return self._policy_moves(f"{_where(statuses)} ORDER BY number", statuses)
+
+    def newest_policy_move(self, *statuses: MoveStatus) -> PolicyMove | None:
+        """The newest of `policy_moves`, None if there is none."""
+        return next(iter(self._policy_moves(f"{_where(statuses)} ORDER BY number DESC LIMIT 1", statuses)), None)
+
+    def _policy_moves(self, clause: str, statuses: Sequence[str]) -> Sequence[PolicyMove]:
+        with self._reading() as db:
+            if self._stored_version(db) < 2:  # a ledger that nothing was written to since an earlier release
+                return []
+            return [_policy_move(row) for row in db.execute(f"SELECT * FROM policies {clause}", statuses)]
 
     def _refused(self, message: str) -> TransitionRefused:
         return TransitionRefused(
@@ -527,8 +597,8 @@ def _insert_approval(
     _insert(db, "approvals", None, *values)
 
 
-def _end_move(db: Connection, number: int, status: str, at: datetime) -> None:
-    end = "UPDATE moves SET status = ?, ended_at = ? WHERE number = ? AND status = 'intended'"
+def _end_move(db: Connection, number: int, status: str, at: datetime, table: str = "moves") -> None:
+    end = f"UPDATE {table} SET status = ?, ended_at = ? WHERE number = ? AND status = 'intended'"
     db.execute(end, (status, _text(at), number))
 
 
@@ -544,6 +614,20 @@ def _challenger(row: Row) -> Challenger:
     instants = {name: datetime.fromisoformat(row[name]) for name in ("added_at", "changed_at")}
     stored = {name: row[name] for name in Challenger.__dataclass_fields__}
     return Challenger(**{**stored, **instants, "verdict": verdict, "approved_by": approver_of(stored["approved_by"])})
+
+
+def _policy_move(row: Row) -> PolicyMove:
+    stored = dict(row)
+    before, after = stored.pop("before"), policy_from_json(json.loads(stored.pop("after")))
+    numbers, decides = stored.pop("numbers"), json.loads(stored.pop("decides"))
+    instants = {name: at and datetime.fromisoformat(at) for name, at in stored.items() if name.endswith("_at")}
+    return PolicyMove(
+        **{**stored, **instants},
+        before=None if before is None else policy_from_json(json.loads(before)),
+        after=after,
+        numbers=None if numbers is None else json.loads(numbers),
+        decides={int(number): decision for number, decision in decides.items()},
+    )
 
 
 def _approval(row: Row) -> Approval:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from churn_assets.errors import HomeBusy, NoChampion, PointerCorrupt, has_controls
+from churn_assets.release.policy import Policy, write_policy
 from churn_assets.storage.files import read_json_object, write_json
 from churn_assets.storage.lock import file_lock
 from churn_assets.storage.sealed import MANIFEST
@@ -52,7 +53,8 @@ class Champion:
 
 
 class ChampionPointer:
-    """The pointer file of a home. `promotion.champion` alone writes it, inside `locked`."""
+    """The pointer file of a home, and the policy's beside it. `promotion.champion` alone writes the one,
+    `promotion.releases.policies` the other, both inside `locked`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -60,6 +62,10 @@ class ChampionPointer:
     def write(self, champion: Champion) -> None:
         """As `write_champion`."""
         write_champion(self.home, champion)
+
+    def write_policy(self, policy: Policy) -> None:
+        """As `release.policy.write_policy`."""
+        write_policy(self.home, policy)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import msgspec
 
 from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.pointer import Champion
+from churn_assets.release.policy import Policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,11 @@ RequestStatus = Literal["open", "started", "failed", "finished", "abandoned"]
 ChallengerStatus = Literal["waiting_gate", "refused", "waiting_approval", "approved", "rejected", "promoted"]
 MoveKind = Literal["first", "promotion", "rollback"]
 MoveStatus = Literal["intended", "done", "abandoned"]
+# Of the policy: the strategies, the next step of a canary, what a person does, the automatic end of a release, and a
+# champion that became it by other ways (a training, the gate, a rollback).
+PolicyMoveKind = Literal["shadow", "canary", "ab", "advance", "promote", "rollback", "end", "champion"]
+# What became of the release that was running: "" if it goes on, or none was.
+ReleaseOutcome = Literal["", "promoted", "rolled_back", "inconclusive", "replaced", "champion_moved"]
 
 ATTEMPTS = 3  # of a request, and of one round of the gate
 FORMAT = 1  # of the JSON of a decision and of a verdict
@@ -320,3 +326,30 @@ class Move:
     status: MoveStatus
     intended_at: datetime
     ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class PolicyMove:
+    """One move of the routing policy: from `before` (None at first) to `after`, whose id has the move's number.
+
+    `outcome` is that of the release in `before`. `numbers` are what it was judged by, as JSON, None if by a person.
+    `decides` are challengers (by the number of their round) that are "approved" again or "rejected" with it.
+    """
+
+    number: int
+    kind: PolicyMoveKind
+    before: Policy | None
+    after: Policy
+    by: str
+    why: str
+    outcome: ReleaseOutcome
+    status: MoveStatus
+    intended_at: datetime
+    ended_at: datetime | None = None
+    numbers: Mapping[str, Any] | None = None
+    decides: Mapping[int, Literal["approved", "rejected"]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; instants as ISO 8601."""
+        stored: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return stored

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from churn_assets.errors import BundleError, GateRefused, TrackingUnavailable, TransitionRefused
 from churn_assets.mlflow_registry.registry import MODEL_NAME, Alias, MlflowRegistry, ModelRegistry
 from churn_assets.promotion import records, registration
-from churn_assets.promotion.champion import ChampionMoves, bundle_hash, verified_bundle_hash
+from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
 from churn_assets.storage.links import link_home
+from churn_assets.storage.sealed import bundle_hash, verified_bundle_hash
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,7 +186,7 @@ class PromotionService:
         Raises TransitionRefused where `renewal.renewal_problem` says why not, HoldoutCorrupt, HomeBusy.
         """
         from churn_assets.promotion import holdout as holdouts
-        from churn_assets.promotion.renewal import RenewalFacts, renewal_problem
+        from churn_assets.promotion.gate.renewal import RenewalFacts, renewal_problem
         from churn_assets.training.labelled_rows import set_apart_rows
 
         self.recover()

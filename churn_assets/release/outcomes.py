@@ -65,21 +65,27 @@ class MaturedPairs:
 
 @dataclass(frozen=True)
 class MaturedRows:
-    """Rows with a final label in the order of the log, the last of each customer: whether they churned (n,), and the
-    score of each model (n,) by its name."""
+    """Rows with a final label in the order of the log, one of each customer: the place (n,) of each among the rows that
+    were looked up, whether they churned (n,), when that was settled (n,), and the score of each model (n,) by its
+    name."""
 
+    places: npt.NDArray[np.int64]
     churned: npt.NDArray[np.bool_]
+    settled: npt.NDArray[np.datetime64]
     scores: dict[str, Floats]
 
     def __len__(self) -> int:
         return len(self.churned)
 
 
-def mature(labelled: pa.Table, ids: pa.Array | pa.ChunkedArray, scores: dict[str, Floats]) -> MaturedRows:
-    """The rows of predictions `ids` (n,) whose label is final, with their `scores` (n,).
+def mature(
+    labelled: pa.Table, ids: pa.Array | pa.ChunkedArray, scores: dict[str, Floats], first: bool = False
+) -> MaturedRows:
+    """The rows of predictions `ids` (n,) whose label is final, with their `scores` (n,); of each customer the last, or
+    the `first`.
 
     `labelled` is the asset `labelled_predictions`: the prediction's id, its customer, `label_state`, `churned`,
-    `contacted` and `control`.
+    `contacted` and `control`, and the instants `matures_at` and `received_at`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -90,10 +96,13 @@ def mature(labelled: pa.Table, ids: pa.Array | pa.ChunkedArray, scores: dict[str
     known = np.flatnonzero(pc.is_valid(place).to_numpy(zero_copy_only=False))
     rows = final.take(pa.array(np.asarray(pc.fill_null(place, 0))[known], pa.int64()))
     who = np.asarray(pc.coalesce(rows["customer_id"], pc.binary_join_element_wise(" ", rows["prediction_id"], "")))
-    last: dict[Any, int] = {name: at for at, name in enumerate(who)}
-    kept = np.array(sorted(last.values()), dtype=np.int64)[-MOST_ROWS:]
+    order = reversed(range(len(who))) if first else range(len(who))
+    chosen: dict[Any, int] = {who[at]: at for at in order}
+    kept = np.array(sorted(chosen.values()), dtype=np.int64)[-MOST_ROWS:]
     churned = rows["churned"].to_numpy(zero_copy_only=False).astype(np.bool_)
-    return MaturedRows(churned[kept], {name: score[known[kept]] for name, score in scores.items()})
+    settled = pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(zero_copy_only=False)
+    own = {name: score[known[kept]] for name, score in scores.items()}
+    return MaturedRows(known[kept], churned[kept], settled[kept], own)
 
 
 def measure(rows: MaturedRows, name: str) -> MaturedMetrics:

@@ -181,7 +181,7 @@ def read_reference(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     with open_file(path / REFERENCE) as file:
-        return pq.read_table(file)
+        return pq.ParquetFile(file).read()  # `read_table` would import pandas
 
 
 def ladder_path(bundle: Path) -> Path:

@@ -9,12 +9,12 @@ from churn_assets.access.keyring import Keyring
 from churn_assets.access.keys import ApiKey
 from churn_assets.access.rate_limit import Admission, RateLimit, RateLimiter
 from churn_assets.serving.http import Header, Refused, unavailable
-from churn_assets.serving.schemas import OPEN_ROUTES, ROUTE_SCOPES
+from churn_assets.serving.schemas import OPEN_ROUTES, READ_SCOPES, ROUTE_SCOPES
 
 _BROWSED = ("/", "/docs")  # a browser asks its user for name and password, and sends the token as the password
 
 
-def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> ApiKey | None:
+def authorize(keyring: Keyring, headers: Iterable[Header], path: str, method: str = "POST") -> ApiKey | None:
     """The request's key; None where none is needed. Raises Refused, as 401 or 403, and as 503 while the keys are not
     known."""
     if not (keyring.required or keyring.unreadable) or path in OPEN_ROUTES:
@@ -31,14 +31,26 @@ def authorize(keyring: Keyring, headers: Iterable[Header], path: str) -> ApiKey 
         refusal = _unauthorized(f"the API key is {state}", 'Bearer realm="churn", error="invalid_token"', path)
         refusal.key_id = None if key is None else key.id
         raise refusal
-    scope = ROUTE_SCOPES.get(path)
-    if scope is not None and not key.allows(scope):
-        text = f"the API key {key.id} has the scopes {', '.join(key.scopes)}, expected {scope}; use a key that has it"
-        challenge = f'Bearer realm="churn", error="insufficient_scope", scope="{scope}"'
+    scopes = scopes_of(path, method)
+    if scopes and not any(map(key.allows, scopes)):
+        expected = " or ".join(scopes)
+        text = (
+            f"the API key {key.id} has the scopes {', '.join(key.scopes)}, expected {expected}; use a key that has it"
+        )
+        challenge = f'Bearer realm="churn", error="insufficient_scope", scope="{scopes[0]}"'
         refusal = Refused(403, "scope", text, headers=((b"www-authenticate", challenge.encode()),))
         refusal.key_id = key.id
         raise refusal
     return key
+
+
+def scopes_of(path: str, method: str) -> tuple[str, ...]:
+    """Scopes of which a key needs one for a route; none where any key will do."""
+    scope = ROUTE_SCOPES.get(path)
+    if scope is None:
+        return ()
+    read = READ_SCOPES.get(path) if method in ("GET", "HEAD") else None
+    return (scope,) if read is None else (read, scope)
 
 
 def admit(limiter: RateLimiter, key: ApiKey | None) -> tuple[Header, ...]:

@@ -21,8 +21,8 @@ SCORE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 CAUSES = (
-    "busy", "connections", "content_type", "contract", "disk", "head", "http", "internal", "json", "key", "memory",
-    "method", "no_model", "path", "rate", "rows", "scope", "size", "slow_body", "slow_head",
+    "busy", "conflict", "connections", "content_type", "contract", "disk", "head", "home", "http", "internal", "json",
+    "key", "memory", "method", "no_model", "path", "rate", "rows", "scope", "size", "slow_body", "slow_head", "version",
 )  # fmt: skip
 OTHER = "other"
 MEANINGS = {

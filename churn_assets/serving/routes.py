@@ -49,6 +49,7 @@ from churn_assets.serving.open_inference.rest import RestInference
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
 from churn_assets.serving.pages.typical_customer import current_customer
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext
+from churn_assets.serving.releases.handler import ReleaseHandlers
 from churn_assets.serving.routing.models import ServedModel
 from churn_assets.serving.routing.router import Arm, Router
 from churn_assets.serving.routing.split import score_many, score_one
@@ -92,7 +93,7 @@ class ServiceApp:
         try:
             if request.hosts != 1:
                 _check_host(scope, request.hosts)
-            key = authorize(worker.keys, scope["headers"], request.route)
+            key = authorize(worker.keys, scope["headers"], request.route, method)
             request.key_id = None if key is None else key.id
             if worker.limited and request.route not in schemas.OPEN_ROUTES:
                 request.headers += worker.admit(key)
@@ -190,6 +191,8 @@ def routes(handlers: Handlers) -> list[Route]:
         Route(PREDICT_BATCH, handlers.predict_batch, methods=["POST"]),
         Route("/feedback", handlers.feedback, methods=["POST"]),
         *(Route(path, handlers.explanation, methods=["POST"]) for path in schemas.EXPLANATIONS),
+        Route(schemas.RELEASE, handlers.releases.release, methods=["GET", "POST"]),
+        Route(schemas.RETRAIN, handlers.releases.retrain, methods=["POST"]),
         Route("/model", handlers.model),
         Route("/", handlers.index),
         Route("/docs", handlers.docs_page),
@@ -276,6 +279,7 @@ class Handlers:
         self._document: tuple[tuple[str, dt.date], bytes] | None = None  # of a model's version on a day
         self.endpoints = InferenceEndpoints(self, worker.settings.batch_rows)
         self.inference = RestInference(self.endpoints, worker.settings)
+        self.releases = ReleaseHandlers(worker)
 
     async def predict(self, body: bytes, facts: RequestFacts) -> bytes:
         """One customer; the response as JSON. The short path calls it without Starlette."""

@@ -6,6 +6,7 @@ msgspec generates the schemas of our types; that of a customer is made from the 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from churn_assets.scoring.explanations.counterfactual import Counterfactuals
 from churn_assets.scoring.online import InputWarning
 from churn_assets.scoring.scorer import Bands
 from churn_assets.serving.open_inference import messages as v2
+from churn_assets.serving.releases import messages as releases
 from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
@@ -33,6 +35,9 @@ ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz",
 EXPLANATIONS = ("/explain", "/counterfactual", "/anchor")
 ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
 ROUTE_SCOPES |= dict.fromkeys((v2.PREFIX, *v2.MODEL_ROUTES, *v2.MODEL_READY_ROUTES, *v2.INFER_ROUTES), "predict")
+RELEASE, RETRAIN = "/release", "/retrain"
+ROUTE_SCOPES |= dict.fromkeys((RELEASE, RETRAIN), "release")
+READ_SCOPES = {RELEASE: "view"}  # this one will do for GET and HEAD as well
 OPEN_ROUTES = ("/livez", "/readyz", v2.LIVE, v2.READY)
 
 Schema = dict[str, Any]  # a piece of JSON Schema or OpenAPI, which is JSON of any shape
@@ -174,6 +179,7 @@ _TYPES = (
     ModelDescription,
     ReadyResponse,
     ErrorResponse,
+    *releases.TYPES,
     *v2.TYPES,
 )
 _ANY_MONTH, _ANY_DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
@@ -192,6 +198,12 @@ _STATUSES = {
     "429": "The key has made more requests than it may; `Retry-After` says when to ask again.",
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
 }
+_CONFLICT = {"409": "The rules of releases refuse it as things are now; the message says why, and who moved last."}
+_MISSING = {"404": "This home has no such version."}
+_MOVE_EXAMPLES = [
+    {"move": "canary", "version": "0123456789abcdef", "why": "the shadow agreed", "by": "ana"},
+    {"move": "rollback", "why": "complaints since noon", "by": "ana"},
+]
 _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
 _TRIAL: Schema = {
     "name": "x-churn-test",
@@ -243,6 +255,7 @@ def openapi(contract: Contract | None, settings: ServingSettings, example: Examp
                 "Customer": _customer_schema(contract, customer or {}, with_as_of=True),
                 "CustomerBatch": _batch_schema(contract, customer or {}, settings.batch_rows),
                 "FeedbackBody": feedback_body,
+                "ReleaseMove": {**schemas[_TYPES.index(releases.ReleaseMove)], "examples": _MOVE_EXAMPLES},
                 **components,
             },
         },
@@ -277,6 +290,15 @@ def _paths(settings: ServingSettings) -> Schema:
             "Customer",
             "Anchor",
         ),
+        RELEASE: {
+            **_get("How the release stands: policy, arms, guardrails, report, last moves.", "ReleaseResponse"),
+            **_post(
+                "Move the release, as `churn release` does.", "ReleaseMove", "MoveResponse", errors=_CONFLICT | _MISSING
+            ),
+        },
+        RETRAIN: _post(
+            "Open a request to retrain, as `churn retrain` does.", "RetrainRequest", "RetrainResponse", errors=_CONFLICT
+        ),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),
@@ -287,8 +309,12 @@ def _paths(settings: ServingSettings) -> Schema:
         **_inference_paths(settings),
     }
     for path, item in paths.items():
-        for operation in item.values() if path in ROUTE_SCOPES else ():
-            operation["security"] = [{}, {"key": [ROUTE_SCOPES[path]]}]  # {}: a home without keys asks for none
+        for method, operation in item.items() if path in ROUTE_SCOPES else ():
+            scopes = [ROUTE_SCOPES[path]]
+            if method == "get" and path in READ_SCOPES:
+                scopes.insert(0, READ_SCOPES[path])
+            # {}: a home without keys asks for none; of several scopes one will do
+            operation["security"] = [{}, *({"key": [scope]} for scope in scopes)]
             error = _error_type(path)
             operation["responses"]["401"] = _json("No API key, or an unknown, expired or revoked one.", error)
             operation["responses"]["403"] = _json("The API key lacks the scope of this route.", error)
@@ -321,14 +347,19 @@ def _error_type(name: str) -> str:
     return "V2Error" if name.startswith((v2.PREFIX, "V2")) else "ErrorResponse"
 
 
-def _post(summary: str, body: str, answer: str, *headers: Schema) -> Schema:
-    errors = {status: _json(text, _error_type(answer)) for status, text in _STATUSES.items()}
+def _post(summary: str, body: str, answer: str, *headers: Schema, errors: Mapping[str, str] = {}) -> Schema:
+    statuses = {**_STATUSES, **errors}
+    errors_by_status = {status: _json(text, _error_type(answer)) for status, text in sorted(statuses.items())}
     return {
         "post": {
             "summary": summary,
             "parameters": [_REQUEST_ID, *headers],
             "requestBody": {"required": True, "content": _content(body)},
-            "responses": {"200": _json("Done.", answer), **errors, "503": {**errors["503"], "headers": _RETRY}},
+            "responses": {
+                "200": _json("Done.", answer),
+                **errors_by_status,
+                "503": {**errors_by_status["503"], "headers": _RETRY},
+            },
         }
     }
 

@@ -54,7 +54,7 @@ class Worker:
         self.logger = make_logger(settings.level)
         self.metrics = Metrics()
         home = Settings.from_environ(environ)
-        self.home = home.home
+        self.home, self.home_settings = home.home, home
         self.keys = Keyring(home.home)
         self._keys_problem = self._log_problem = self._counts_problem = ""
         self.counts = CountsWriter(self.home)

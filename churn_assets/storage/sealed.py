@@ -78,6 +78,24 @@ def verify(directory: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
+def bundle_hash(path: Path) -> str:
+    """SHA-256 of the bundle's manifest, which holds that of every other file. Raises BundleCorrupt."""
+    try:
+        return hashlib.sha256(read_file(path / MANIFEST)).hexdigest()
+    except OSError as error:
+        raise BundleCorrupt(
+            f"{path / MANIFEST}: cannot be read ({error.strerror}), expected a bundle's manifest; "
+            "take the bundle from its source again"
+        ) from error
+
+
+def verified_bundle_hash(path: Path) -> str:
+    """As `bundle_hash`, of a bundle whose every byte is as it was written. Raises BundleCorrupt."""
+    sha256 = bundle_hash(path)
+    verify(path)
+    return sha256
+
+
 def content_version(files: _Files) -> str:
     """Hex digits that name the content of `files` without the provenance."""
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -22,10 +22,11 @@ class SqliteStore:
 
     `with self._reading() as db` and `with self._writing() as db` open the file and close it again, so no
     connection is shared by threads or forks, and a store may be kept or made anew. Nothing is made before the
-    first write: a reader of a home without the file finds empty tables.
+    first write: a reader of a home without the file finds empty tables, one of an older file the tables it has.
     """
 
-    schema: ClassVar[str]  # CREATE statements, each ended by ";\n"
+    schema: ClassVar[str]  # CREATE statements of the present version, each ended by ";\n"
+    steps: ClassVar[Mapping[int, str]] = {}  # version -> statements that bring a file of the one before to it
     wal: ClassVar[bool] = True  # False: a plain journal, for a store that is hardly written and read by its file's time
     version: ClassVar[int] = 1  # kept as PRAGMA user_version; a file of a later one is refused
     busy_s: ClassVar[float] = 20.0  # how long a call waits for another process's transaction
@@ -56,12 +57,19 @@ class SqliteStore:
                 db.execute(f"PRAGMA synchronous = {'FULL' if self.wal else 'EXTRA'}")
                 db.execute("PRAGMA foreign_keys = ON")
                 db.execute("BEGIN IMMEDIATE")
-                if self._stored_version(db) == 0:
-                    for statement in self.schema.split(";\n"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {self.version}")
+                self._bring_up_to_date(db)
                 yield db
                 db.execute("COMMIT")
+
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
+        """Make the tables of a new file, or those that an older one lacks, in the transaction that writes first."""
+        stored = self._stored_version(db)
+        if stored == self.version:
+            return
+        parts = [self.schema] if stored == 0 else [self.steps[n] for n in range(stored + 1, self.version + 1)]
+        for statement in ";\n".join(parts).split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {self.version}")
 
     # The errors of a subclass. Each function returns the error to raise; `message` is SQLite's or the system's.
 

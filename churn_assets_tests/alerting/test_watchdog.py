@@ -14,12 +14,12 @@ from churn_assets.alerting.alerts import all_alerts, open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.watchdog import NAMES, check_loop, tell
 from churn_assets.monitoring.open_window import OpenWindowFile, is_closed, keep_open_window, read_open_window_file
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.heartbeat import HEARTBEAT, beat, read_heartbeat
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.records import Decision, DecisionInputs
 from churn_assets.serving.loop_watch import LoopWatch
 from churn_assets.settings import Settings
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import bundle, record_decision
 
 BEGIN = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)

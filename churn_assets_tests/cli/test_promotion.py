@@ -10,11 +10,11 @@ from churn_assets.alerting.alerts import Alert, open_alerts, raise_alert
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import waiting_key
 from churn_assets.monitoring.windows import read_acceptance, read_window_quality
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Person
 from churn_assets.storage.files import write_json
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.cli.test_main import churn, refused
 from churn_assets_tests.promotion.homes import AT, champion, home_with, moves, verdict
 

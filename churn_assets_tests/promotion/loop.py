@@ -23,14 +23,14 @@ from dagster import DagsterRunStatus as Status
 from churn_assets.contract.limits import Monitoring
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, record_failure, runs_to_promote, runs_to_retrain
 from churn_assets.errors import RollbackRefused, TransitionRefused
-from churn_assets.promotion.champion import ChampionMoves, bundle_hash
+from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary, Person
 from churn_assets.promotion.retraining import ExternalTrigger
 from churn_assets.promotion.service import PromotionService
 from churn_assets.settings import Settings
-from churn_assets.storage.sealed import seal, verify
+from churn_assets.storage.sealed import bundle_hash, seal, verify
 from churn_assets_tests.promotion.dagster_model import ENDED, UNDER_WAY, Dagster, Fate, Killed, Run
 from churn_assets_tests.promotion.dagster_model import LIMITS as RUN_LIMITS
 from churn_assets_tests.promotion.homes import FakeRegistry, verdict

@@ -11,7 +11,6 @@ import pytest
 
 from churn_assets.errors import BundleCorrupt, HomeBusy, RollbackRefused, TransitionRefused
 from churn_assets.promotion import pointer as pointer_module
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import (
     LOCK,
@@ -22,6 +21,7 @@ from churn_assets.promotion.pointer import (
     write_champion,
 )
 from churn_assets.promotion.records import Person
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import AT, bundle, champion, history, home_with, moves, verdict
 
 

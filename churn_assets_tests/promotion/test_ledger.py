@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
-from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
+from churn_assets.promotion.ledger import IN_FLIGHT, SCHEMA, Ledger
 from churn_assets.promotion.records import Check, Decision, DecisionInputs, Gate, MonitoredWindow, Person, Verdict
 from churn_assets_tests.promotion.homes import AT, champion, record_decision
 
@@ -287,7 +287,7 @@ def test_a_database_of_another_program_or_of_a_newer_churn_is_told(ledger):
     with sqlite3.connect(ledger.path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(LedgerCorrupt, match="format 99, expected 1"):
+    with pytest.raises(LedgerCorrupt, match="format 99, expected 2"):
         ledger.decisions()
 
 
@@ -442,7 +442,7 @@ INSERT INTO approvals VALUES (2, 2, 'v3', 1, 'ana', 'read it', 'bb', '2026-01-03
 def test_a_ledger_of_version_0_1_is_read_as_it_was_written(ledger):
     ledger.path.parent.mkdir()
     with sqlite3.connect(ledger.path) as db:
-        db.executescript(f"{Ledger.schema} PRAGMA user_version = 1; {OLD}")
+        db.executescript(f"{SCHEMA} PRAGMA user_version = 1; {OLD}")
     db.close()
     (record,), (first, second) = ledger.decisions(), ledger.challengers()
     assert record.decision.message == "a drifted"

@@ -28,7 +28,6 @@ from churn_assets.features.encode import encode_table
 from churn_assets.mlflow_registry.connect import connect
 from churn_assets.mlflow_registry.registry import MODEL_NAME, MlflowRegistry, aliases
 from churn_assets.mlflow_registry.tracking import prepare_experiment
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.holdout import freeze, holdout_path
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import ChampionPointer, read_champion, require_champion
@@ -44,6 +43,7 @@ from churn_assets.promotion.service import AliasState, Outcome, PromotionService
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.scoring.models.boosted import BoostedModel
 from churn_assets.settings import Settings
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import FakeRegistry, champion, history, moves
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, TEXT, booster_bytes, customers, scorer_of
 

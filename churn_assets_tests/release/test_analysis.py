@@ -200,6 +200,8 @@ def labelled_of(rows: list[Prediction], **columns: list[Any]) -> pa.Table:
         "churned": [False] * len(rows),
         "contacted": pa.array([None] * len(rows), pa.bool_()),
         "control": [False] * len(rows),
+        "matures_at": [dt.datetime(2026, 12, 27)] * len(rows),
+        "received_at": [dt.datetime(2026, 12, 28)] * len(rows),
     }
     return pa.table(table | columns)
 

@@ -20,8 +20,9 @@ import pytest
 from churn_assets.access.keyring import Keyring
 from churn_assets.access.keys import KeyStore
 from churn_assets.promotion.pointer import require_champion
+from churn_assets.serving.authorization import scopes_of
 from churn_assets.serving.routes import Handlers, routes
-from churn_assets.serving.schemas import EXPLANATIONS, OPEN_ROUTES, ROUTE_SCOPES
+from churn_assets.serving.schemas import EXPLANATIONS, OPEN_ROUTES, READ_SCOPES, RELEASE, RETRAIN, ROUTE_SCOPES
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.serving.client import (
     AS_OF,
@@ -53,7 +54,7 @@ def asked_with(home: Path, headers: Any, method: str = "GET", path: str = "/mode
 def closed(tmp_path_factory):
     """A home with a champion and a key of each scope that routes of a customer or of the page need."""
     home = home_with_champion(tmp_path_factory.mktemp("closed"))
-    return home, {scope: new_key(home, scope) for scope in ("predict", "explain", "view", "admin")}
+    return home, {scope: new_key(home, scope) for scope in ("predict", "explain", "view", "release", "admin")}
 
 
 def test_every_route_has_a_scope_or_is_open(home):
@@ -91,6 +92,7 @@ def test_a_key_opens_the_routes_of_its_scope(closed, path):
     scope = ROUTE_SCOPES[path]
     body = {"/predict": ASKED, "/predict_batch": {"customers": [ASKED]}, "/feedback": {}}.get(path)
     body = ASKED if path in EXPLANATIONS else body
+    body = {RELEASE: {"move": "rollback", "why": "a test"}, RETRAIN: {"why": "a test"}}.get(path, body)
     body = {"inputs": []} if path.endswith("/infer") else body
     method = "GET" if body is None else "POST"
     path = path.format(model="churn", version=require_champion(home).version)
@@ -103,11 +105,31 @@ def test_a_key_opens_the_routes_of_its_scope(closed, path):
     for name, response in ask(home, question).items():
         if name in (scope, "admin"):
             # A model of the tests has no reasons, and says so.
-            assert response.status_code in ((503,) if path == "/explain" else (200, 422)), response.text
+            statuses = {"/explain": (503,), RELEASE: (409,), RETRAIN: (200, 409)}.get(path, (200, 422))
+            assert response.status_code in statuses, response.text
         else:
             assert f"has the scopes {name}, expected {scope}" in assert_refusal(response, 403)["error"]
             challenge = f'Bearer realm="churn", error="insufficient_scope", scope="{scope}"'
             assert response.headers["www-authenticate"] == challenge
+
+
+def test_who_may_view_sees_the_release_and_moves_nothing(closed):
+    home, tokens = closed
+    body = {"move": "rollback", "why": "a test"}
+
+    async def question(client, worker):
+        return {
+            (method, name): (await client.request(method, RELEASE, headers=bearer(token), json=body)).status_code
+            for method in ("GET", "HEAD", "POST", "PUT", "DELETE")
+            for name, token in tokens.items()
+        }
+
+    statuses = ask(home, question)
+    allowed = {"GET": ("view", "release", "admin"), "HEAD": ("view", "release", "admin")}
+    for (method, name), status in statuses.items():
+        let_in = name in allowed.get(method, ("release", "admin"))
+        assert (status != 403) == let_in, (method, name, status)
+    assert READ_SCOPES == {RELEASE: "view"}
 
 
 def test_a_key_that_lacks_the_scope_gets_in_by_no_other_spelling_of_the_path(closed):
@@ -182,11 +204,12 @@ def test_refusals_are_counted_and_the_document_lists_them(closed):
     assert 'churn_request_rejected_total{cause="key"} 1.0' in text
     assert 'churn_request_rejected_total{cause="scope"} 1.0' in text
     for path, item in document["paths"].items():
-        (operation,) = item.values()
-        assert (path in OPEN_ROUTES) == ("security" not in operation)
-        if path not in OPEN_ROUTES:
-            assert operation["security"] == [{}, {"key": [ROUTE_SCOPES[path]]}]
-            assert {"401", "403"} <= operation["responses"].keys()
+        for method, operation in item.items():
+            assert (path in OPEN_ROUTES) == ("security" not in operation)
+            if path not in OPEN_ROUTES:
+                scopes = scopes_of(path, method.upper())
+                assert operation["security"] == [{}, *({"key": [scope]} for scope in scopes)]
+                assert {"401", "403"} <= operation["responses"].keys()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from churn_assets.dashboard.pages.models import draw_model, read_model, read_models
+from churn_assets.dashboard.pages.monitoring import draw_monitoring, read_monitoring
 from churn_assets.dashboard.pages.overview import draw_overview, read_overview
+from churn_assets.dashboard.pages.performance import draw_performance, read_performance
 from churn_assets.dashboard.session import VIEW
 from churn_assets.dashboard.sources import Sources
 from churn_assets.html.charts import Chart
@@ -35,4 +38,10 @@ class Page:
         return f"{'/overview' if self.path == '/' else self.path}.json"
 
 
-PAGES = (Page("/", "Overview", "overview", read_overview, draw_overview, menu="Overview"),)
+PAGES = (
+    Page("/", "Overview", "overview", read_overview, draw_overview, menu="Overview"),
+    Page("/monitoring", "Monitoring", "monitoring", read_monitoring, draw_monitoring, menu="Monitoring"),
+    Page("/performance", "Performance", "performance", read_performance, draw_performance, menu="Performance"),
+    Page("/models", "Models", "models", read_models, menu="Models"),
+    Page("/models/{version}", "Model", "model", read_model, draw_model),
+)

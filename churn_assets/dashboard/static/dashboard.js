@@ -17,12 +17,13 @@
   async function drawSeries(box) {
     const answer = await fetch(box.dataset.source, {headers: {accept: "application/json"}});
     if (!answer.ok) return; // the drawn chart stays
-    const rows = (await answer.json())[box.dataset.series];
+    const rows = box.dataset.series.split(".").reduce((value, name) => value?.[name], await answer.json());
+    if (!rows?.length) return;
     const names = box.dataset.y.split(",");
     const data = [rows.map(row => row[box.dataset.x]), ...names.map(name => rows.map(row => row[name]))];
     const colours = ["--a", "--b", "--good"].map(colour);
     const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
-    const figure = box.querySelector("figure");
+    const figure = box.querySelector("figure, p");
     if (figure) figure.hidden = true;
     box.querySelector(".uplot")?.remove();
     new uPlot({

@@ -12,7 +12,6 @@ import pyarrow as pa
 from churn_assets.contract.lineage import unknown_inputs
 from churn_assets.contract.model import Contract
 from churn_assets.errors import AssetMissing, BundleError, ChurnError, ReleaseError
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.gate.evidence import CrossFitted, Evidence, holdout_evidence, recent_evidence
 from churn_assets.promotion.holdout import Holdout, holdout_path, read_holdout
 from churn_assets.promotion.pointer import Champion
@@ -21,6 +20,7 @@ from churn_assets.promotion.registration import TrainedModel, input_change, read
 from churn_assets.scoring.bundle import read_card, read_contract, read_provenance
 from churn_assets.scoring.scorer import Scorer
 from churn_assets.settings import Settings
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets.training.cross_fitted import PROBABILITY, read_cross_fitted, unseen_by
 
 ScorerLoader = Callable[[Path, Contract], Scorer]

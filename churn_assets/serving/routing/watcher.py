@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from churn_assets.errors import ChurnError
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.release.policy import CHAMPION, POLICY, Policy, PolicyArm, read_policy
 from churn_assets.serving.routing.models import ServedModel, load_served_model
 from churn_assets.serving.routing.router import SPLIT, Arm, Router
+from churn_assets.storage.sealed import bundle_hash
 
 RETRY_S = 30.0  # a refused bundle is tried again; it may have been copied only in part
 UNUSED_S = 2.0  # a model out of use stays so long: a move writes pointer and policy one after the other

@@ -9,10 +9,10 @@ from dagster._core.events import JobCanceledData
 
 from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, record_failure, release_sensors
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.records import Decision, DecisionInputs, Person
 from churn_assets.promotion.service import PromotionService
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import AT, champion, history, home_with, moves, record_decision, verdict
 
 KEY = "retrain-drift-7-v1-1"

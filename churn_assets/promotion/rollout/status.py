@@ -1,0 +1,122 @@
+"""How a release stands: its policy, what it waits for, what its guardrails say, and every move there was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from churn_assets.promotion.records import PolicyMove
+from churn_assets.promotion.rollout.policies import RUNNING
+from churn_assets.release.counts import counts_folder, read_counts
+from churn_assets.release.policy import Policy
+from churn_assets.storage.files import read_json_object
+
+GUARDRAILS = "guardrails.json"  # beside the counts of a policy: the newest report on it
+
+
+@dataclass(frozen=True)
+class ReleaseStatus:
+    """The release of a home. `policy` is in force, None before the first champion; `rows` are answered (of a shadow:
+    scored) by its challenger.
+
+    `rollout` are the ids of the policies of the running release, oldest first: a canary has one for each step.
+    `guardrails` is the newest report, as its file has it. `moves` are all moves of the policy, oldest first. `problem`
+    says what is wrong with the file of the policy, "" if nothing.
+    """
+
+    policy: Policy | None
+    rollout: tuple[str, ...]
+    rows: int
+    guardrails: Mapping[str, Any] | None
+    moves: tuple[PolicyMove, ...]
+    problem: str
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a shadow, canary or ab runs."""
+        return self.policy is not None and self.policy.kind in RUNNING
+
+    @property
+    def waits_for(self) -> str:
+        """What a running release waits for, "" without one."""
+        policy = self.policy
+        if policy is None or policy.kind not in RUNNING:
+            return ""
+        deadline = f"a decision until {policy.deadline_at:%Y-%m-%d %H:%M} UTC" if policy.deadline_at else "a decision"
+        if policy.kind == "canary" and policy.steps and policy.step_since:
+            step = policy.steps[policy.step]
+            held = policy.step_since + timedelta(minutes=step.hold_minutes)
+            then = "the next step" if policy.step + 1 < len(policy.steps) else "the promotion"
+            return (
+                f"{then}: not before {held:%Y-%m-%d %H:%M} UTC, {self.rows:,} of {step.rows:,} rows of the challenger, "
+                f"and guardrails that hold; {deadline}"
+            )
+        return f"{deadline}, {self.rows:,} rows so far"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for scripts and the HTTP interface. The salt stays in the home: who knows it can choose ids."""
+        policy = None if self.policy is None else _without_salt(self.policy.to_json())
+        moves = [
+            {**move.to_json(), "before": move.before and move.before.id, "after": _without_salt(move.after.to_json())}
+            for move in self.moves
+        ]
+        return {
+            "policy": policy,
+            "running": self.is_running,
+            "rollout": list(self.rollout),
+            "rows": self.rows,
+            "waits_for": self.waits_for,
+            "guardrails": None if self.guardrails is None else dict(self.guardrails),
+            "problem": self.problem or None,
+            "moves": moves,
+        }
+
+
+def read_guardrails(home: Path, policy_id: str) -> Mapping[str, Any] | None:
+    """The newest report on the guardrails of a policy, None if there is none or it cannot be read."""
+    try:
+        return read_json_object(counts_folder(home, policy_id) / GUARDRAILS)
+    except (OSError, ValueError):
+        return None
+
+
+def challenger_rows(home: Path, policy: Policy) -> int:
+    """How many rows arms other than the champion's have scored under this policy."""
+    counts = read_counts(home, policy.id)
+    return sum(
+        counts.arms[arm.name].rows for arm in policy.arms if arm is not policy.champion and arm.name in counts.arms
+    )
+
+
+def rollout_ids(policy: Policy | None, moves: tuple[PolicyMove, ...]) -> tuple[str, ...]:
+    """Ids of the done policies that share the salt of a running release."""
+    if policy is None or policy.kind not in RUNNING:
+        return ()
+    return tuple(m.after.id for m in moves if m.status == "done" and m.after.salt == policy.salt)
+
+
+def describe_policy(policy: Policy) -> str:
+    """A policy in a few words."""
+    others = [arm for arm in policy.arms if arm is not policy.champion]
+    match policy.kind:
+        case "champion":
+            return f"champion {policy.champion.version} answers everybody"
+        case "shadow":
+            return f"shadow of {others[0].version} beside champion {policy.champion.version}"
+        case "canary":
+            share = f"{others[0].weight:.4g} of the customers, step {policy.step + 1} of {len(policy.steps)}"
+            return f"canary of {others[0].version} ({share}) beside champion {policy.champion.version}"
+    arms = ", ".join(f"{arm.name} = {arm.version} ({arm.weight:.4g})" for arm in policy.arms)
+    return f"ab of {arms}"
+
+
+def minute(at: datetime) -> str:
+    """An instant for people."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _without_salt(policy: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in policy.items() if name != "salt"}

@@ -1,0 +1,131 @@
+"""How a release stands, for the API: from policy, ledger, and what the processes of the service have counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from churn_assets.promotion.records import PolicyMove
+from churn_assets.promotion.releases import Releases
+from churn_assets.release.counts import (
+    ArmCounts,
+    PairCounts,
+    ReleaseCounts,
+    counts_folder,
+    read_counts,
+    seconds_of,
+    sum_counts,
+)
+from churn_assets.release.policy import Policy, PolicyArm
+from churn_assets.serving.releases.messages import ArmShare, LiveArm, LivePairs, MoveFacts, PolicyFacts, ReleaseResponse
+from churn_assets.storage.files import read_json_object
+
+REPORT = "report.json"  # of the asset `release_report`, beside the counts of a release's newest policy
+MOVES = 20  # of the answer, the newest
+
+
+def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
+    """Raises as `Releases.status`."""
+    status = releases.status()
+    policy = status.policy
+    counts = sum_counts(read_counts(home, policy_id) for policy_id in status.rollout)
+    moves = [describe_move(move) for move in reversed(status.moves) if move.status == "done"]
+    return ReleaseResponse(
+        policy=None if policy is None else describe_policy(policy),
+        running=status.is_running,
+        rollout=list(status.rollout),
+        waits_for=status.waits_for,
+        arms=describe_arms(policy, counts) if status.is_running and policy is not None else [],
+        pairs=describe_pairs(counts.pairs),
+        guardrails=None if status.guardrails is None else dict(status.guardrails),
+        report=_newest_report(home, status.rollout),
+        moves=moves[:MOVES],
+        problem=status.problem or None,
+    )
+
+
+def describe_policy(policy: Policy) -> PolicyFacts:
+    """A policy without its salt: who knows that could choose an arm by choosing an id."""
+    return PolicyFacts(
+        id=policy.id,
+        kind=policy.kind,
+        arms=[ArmShare(arm.name, arm.version, arm.weight) for arm in policy.arms],
+        by=policy.by,
+        why=policy.why,
+        at=_text(policy.at),
+        step=policy.step + 1 if policy.steps else None,
+        steps=[step.weight for step in policy.steps],
+        deadline_at=None if policy.deadline_at is None else _text(policy.deadline_at),
+    )
+
+
+def describe_move(move: PolicyMove) -> MoveFacts:
+    """A move of the ledger."""
+    before = None if move.before is None else move.before.id
+    return MoveFacts(move.kind, before, move.after.id, move.outcome, move.by, move.why, _text(move.intended_at))
+
+
+def describe_arms(policy: Policy, counts: ReleaseCounts) -> list[LiveArm]:
+    """The arms of the policy in their order, then those that the release had before."""
+    own = {arm.name: arm for arm in policy.arms}
+    arms = []
+    for name in dict.fromkeys((*own, *counts.arms)):
+        arms.append(_describe_arm(name, own.get(name), counts.arms.get(name, ArmCounts())))
+    return arms
+
+
+def _describe_arm(name: str, arm: PolicyArm | None, counts: ArmCounts) -> LiveArm:
+    rows = counts.rows
+
+    def share(total: float) -> float | None:
+        return total / rows if rows else None
+
+    return LiveArm(
+        name=name,
+        version=None if arm is None else arm.version,
+        weight=None if arm is None else arm.weight,
+        rows=rows,
+        errors=counts.errors,
+        refused=counts.refused,
+        called_share=share(counts.called),
+        warned_share=share(counts.warned),
+        mean_score=share(counts.score_sum),
+        scoring_p50_ms=quantile_ms(counts.seconds, 0.5),
+        scoring_p99_ms=quantile_ms(counts.seconds, 0.99),
+    )
+
+
+def describe_pairs(pairs: PairCounts) -> LivePairs | None:
+    """None while no row was scored by both, and none was dropped."""
+    rows = pairs.rows
+    if not rows:
+        return LivePairs(0, 0, 1.0, 0.0, 0.0, pairs.dropped) if pairs.dropped else None
+    mean = pairs.difference_sum / rows
+    spread = max(0.0, pairs.difference_squares / rows - mean * mean) ** 0.5
+    return LivePairs(rows, pairs.flips, 1.0 - pairs.flips / rows, mean, spread, pairs.dropped)
+
+
+def quantile_ms(seconds: Mapping[int, int], share: float) -> float | None:
+    """A quantile of counted scoring times in milliseconds, the upper end of its bin; None without a row."""
+    total, up_to = sum(seconds.values()), 0
+    for place in sorted(seconds):
+        up_to += seconds[place]
+        if up_to >= share * total:
+            return seconds_of(place) * 1e3
+    return None
+
+
+def _newest_report(home: Path, rollout: tuple[str, ...]) -> dict[str, Any] | None:
+    """The report of a release, which lies beside the policy that was its newest when it was made."""
+    for policy_id in reversed(rollout):
+        try:
+            return read_json_object(counts_folder(home, policy_id) / REPORT)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds")

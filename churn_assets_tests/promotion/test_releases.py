@@ -1,0 +1,474 @@
+"""The moves of a release: what each leads to, what each refuses, and that a kill leaves no half of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import sqlite3
+from datetime import timedelta
+
+import pytest
+
+from churn_assets.contract.limits import Release
+from churn_assets.errors import BundleCorrupt, NoChampion, TransitionRefused
+from churn_assets.promotion.ledger import SCHEMA, Ledger
+from churn_assets.promotion.pointer import ChampionPointer, require_champion
+from churn_assets.promotion.records import Person
+from churn_assets.promotion.releases import AbArm, Releases
+from churn_assets.release.counts import ReleaseCounts, counts_folder, write_counts
+from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, Policy, read_policy
+from churn_assets.storage.sealed import bundle_hash
+from churn_assets_tests.promotion.homes import AT, bundle, champion, home_with, moves, verdict
+from churn_assets_tests.scoring.tiny import CONTRACT
+
+STEPS = (0.05, 0.25, 1.0)
+USED = dataclasses.replace(CONTRACT, release=Release(canary_weights=STEPS, canary_hold_minutes=10, canary_rows=50))
+
+
+@pytest.fixture
+def home(tmp_path):
+    """(settings, former champion, champion, approved challenger)."""
+    settings, (v0, v1, v2) = home_with(tmp_path, 3)
+    moves(settings).move(champion(v0), "first", "training", "the first")
+    challenge(settings, v1, against=v0)
+    moves(settings).move(champion(v1), "promotion", "the gate", "no worse")
+    challenge(settings, v2, against=v1)
+    return settings, v0, v1, v2
+
+
+def challenge(settings, version, against, passed=True, needs_person=False):
+    """Let a version pass the gate against a champion, or not."""
+    ledger = Ledger(settings.ledger_path)
+    ledger.add_challenger(version, f"bundles/{version}", bundle_hash(settings.bundles_dir / version), None, None, AT)
+    judged = dataclasses.replace(verdict(version, passed), champion=against)
+    ledger.record_verdict(version, judged, needs_person=needs_person, at=AT)
+
+
+def releases(settings, ledger=None, pointer=None, at=AT):
+    ledger, pointer = ledger or Ledger(settings.ledger_path), pointer or ChampionPointer(settings.home)
+    return Releases(settings, ledger, pointer, lambda: at, lambda: USED)
+
+
+def answering(settings) -> dict[str, tuple[str, float]]:
+    """Arms in force: version and weight by name."""
+    return {arm.name: (arm.version, arm.weight) for arm in in_force(settings).arms}
+
+
+def in_force(settings) -> Policy:
+    policy = read_policy(settings.home)
+    assert policy is not None
+    assert policy.champion.version == require_champion(settings.home).version
+    assert policy == Ledger(settings.ledger_path).newest_policy_move("done").after
+    return policy
+
+
+def status_of(settings, version):
+    return Ledger(settings.ledger_path).challenger(version).status
+
+
+def test_every_move_of_the_champion_writes_a_policy_with_who_and_why(home):
+    settings, v0, v1, _ = home
+    told = [(m.kind, m.after.champion.version, m.by, m.why) for m in Ledger(settings.ledger_path).policy_moves("done")]
+    assert told == [("champion", v0, "training", "the first"), ("champion", v1, "the gate", "no worse")]
+    assert (in_force(settings).id, in_force(settings).kind) == ("r000002", "champion")
+
+
+def test_a_challenger_is_let_in_step_by_step_and_becomes_champion(home):
+    settings, _, v1, v2 = home
+    shadow = releases(settings).shadow(v2, "ana", "look at it first")
+    assert answering(settings) == {CHALLENGER: (v2, 0.0), CHAMPION: (v1, 1.0)}
+    canary = releases(settings).canary(v2, "ana", "it agrees", expected=shadow.after.id)
+    assert answering(settings) == {CHALLENGER: (v2, 0.05), CHAMPION: (v1, 0.95)}
+    assert [arm.name for arm in canary.after.arms] == [CHALLENGER, CHAMPION]
+    assert (canary.after.step_since, canary.after.deadline_at) == (AT, AT + timedelta(days=14))
+    assert [(s.weight, s.hold_minutes, s.rows) for s in canary.after.steps] == [(w, 10, 50) for w in STEPS]
+    later = AT + timedelta(hours=1)
+    second = releases(settings, at=later).advance(canary.after.id)
+    assert (second.by, second.after.step, second.after.step_since) == ("service", 1, later)
+    assert answering(settings)[CHALLENGER] == (v2, 0.25)
+    third = releases(settings).advance(second.after.id, numbers={"rows": 3})
+    assert (third.numbers, answering(settings)[CHALLENGER]) == ({"rows": 3}, (v2, 1.0))
+    assert {m.after.salt for m in (shadow, canary, second, third)} == {shadow.after.salt}
+    assert releases(settings).status().rollout == ("r000003", "r000004", "r000005", "r000006")
+    assert status_of(settings, v2) == "approved"
+    promoted = releases(settings).advance(third.after.id, why="all steps held", numbers={"rows": 9})
+    assert (promoted.kind, promoted.outcome, promoted.by, promoted.numbers) == (
+        "promote", "promoted", "service", {"rows": 9},
+    )  # fmt: skip
+    assert (require_champion(settings.home).version, status_of(settings, v2)) == (v2, "promoted")
+    assert answering(settings) == {CHAMPION: (v2, 1.0)}
+
+
+def test_another_version_has_another_salt_and_so_has_the_next_release_of_the_same(home):
+    settings, _, _, v2 = home
+    other = bundle(settings.home, "other")
+    salts = [releases(settings).shadow(v, "ana", "look").after.salt for v in (v2, other, v2)]
+    assert len(set(salts)) == 3
+    assert min(map(len, salts)) == 32
+    assert [m.outcome for m in Ledger(settings.ledger_path).policy_moves()][-3:] == ["", "replaced", "replaced"]
+
+
+@pytest.mark.parametrize(
+    ("weight", "shares"), [(0.1, [0.1, 0.25, 1.0]), (0.25, [0.25, 1.0]), (0.01, [0.01, 0.05, 0.25, 1.0]), (1, [1])]
+)
+def test_a_canary_starts_at_exactly_the_weight_that_was_asked_for(home, weight, shares):
+    settings, _, _, v2 = home
+    policy = releases(settings).canary(v2, "ana", "carefully", weight=weight).after
+    assert ([step.weight for step in policy.steps], policy.challenger.weight) == (shares, weight)
+
+
+def test_an_ab_gives_named_arms_their_shares_and_the_champion_the_rest(home):
+    settings, v0, v1, v2 = home
+    move = releases(settings).ab({"old": AbArm(v0, 0.2), "new": AbArm(v2, 0.3)}, "ana", "which one")
+    assert answering(settings) == {"old": (v0, 0.2), "new": (v2, 0.3), CHAMPION: (v1, 0.5)}
+    assert (move.after.steps, move.after.deadline_at) == ((), AT + timedelta(days=14))
+    assert releases(settings).promote(v2, "ana", "it won").outcome == "promoted"
+    assert answering(settings) == {CHAMPION: (v2, 1.0)}
+
+
+def test_a_former_champion_counts_as_passed_and_becomes_champion_again(home):
+    settings, v0, _, _ = home
+    canary = releases(settings).canary(v0, "ana", "was it better", weight=1.0).after
+    assert releases(settings).advance(canary.id).outcome == "promoted"
+    assert require_champion(settings.home).version == v0
+
+
+def test_a_rollback_ends_the_release_and_without_one_goes_to_the_former_champion(home):
+    settings, v0, v1, v2 = home
+    releases(settings).canary(v2, "ana", "try it")
+    move = releases(settings).rollback("ben", "complaints")
+    assert (move.kind, move.outcome, move.by) == ("rollback", "rolled_back", "ben")
+    assert (answering(settings), status_of(settings, v2)) == ({CHAMPION: (v1, 1.0)}, "rejected")
+    assert releases(settings).rollback("ben", "still").after.champion.version == v0
+    assert require_champion(settings.home).version == v0
+
+
+def test_a_shadow_that_a_person_ends_decides_nothing(home):
+    settings, _, _, v2 = home
+    releases(settings).shadow(v2, "ana", "look")
+    releases(settings).rollback("ana", "seen enough")
+    assert status_of(settings, v2) == "approved"
+
+
+NUMBERS = {"status": "crossed", "checks": [{"check": "error_rate", "value": 0.1, "limit": 0.005}]}
+
+
+@pytest.mark.parametrize("outcome", ["rolled_back", "inconclusive"])
+def test_a_version_that_was_thrown_out_needs_a_person(home, outcome):
+    settings, _, v1, v2 = home
+    policy = releases(settings).canary(v2, "loop", "the gate has passed it").after
+    move = releases(settings).end(policy.id, outcome, "errors rise by 10 points", NUMBERS)
+    assert (move.outcome, move.numbers, move.by) == (outcome, NUMBERS, "service")
+    assert answering(settings) == {CHAMPION: (v1, 1.0)}
+    assert Ledger(settings.ledger_path).challengers_to_promote() == []
+    assert Ledger(settings.ledger_path).state().waiting is None  # it holds up no retraining
+    for by in ("loop", "service"):
+        with pytest.raises(TransitionRefused, match=r"thrown out on .* by service \(errors rise .*expected a person"):
+            releases(settings).canary(v2, by, "again")
+    assert status_of(settings, v2) == "rejected"
+    again = releases(settings).canary(v2, "ana", "the proxy was at fault").after
+    assert (status_of(settings, v2), again.salt != policy.salt) == ("approved", True)
+    assert releases(settings).promote(v2, "ana", "it was").outcome == "promoted"
+
+
+def test_what_ends_a_shadow_rejects_what_waits_only_if_a_guardrail_was_crossed(home):
+    settings, _, v1, _ = home
+    waiting = bundle(settings.home, "waiting")
+    challenge(settings, waiting, v1, needs_person=True)
+    policy = releases(settings).shadow(waiting, "ana", "look").after
+    releases(settings).end(policy.id, "inconclusive", "14 days have passed")
+    assert status_of(settings, waiting) == "waiting_approval"
+    policy = releases(settings).shadow(waiting, "ana", "look").after
+    releases(settings).end(policy.id, "rolled_back", "its scores are 0")
+    assert status_of(settings, waiting) == "rejected"
+
+
+def test_a_champion_that_moves_by_other_ways_ends_the_release_with_the_reason(home):
+    settings, v0, _, v2 = home
+    releases(settings).canary(v2, "ana", "try it")
+    moves(settings).rollback(None, "ben", "complaints")
+    newest = Ledger(settings.ledger_path).policy_moves("done")[-1]
+    assert (newest.kind, newest.outcome, newest.by) == ("champion", "champion_moved", "ben")
+    assert newest.why == f"the champion moved to {v0}: complaints"
+    assert answering(settings) == {CHAMPION: (v0, 1.0)}
+
+
+def test_a_challenger_that_is_rejected_while_it_answers_ends_its_release(home):
+    settings, _, v1, v2 = home
+    releases(settings).canary(v2, "ana", "try it")
+    Ledger(settings.ledger_path).reject(v2, Person("ben"), "wrong for new customers", AT)
+    releases(settings).recover()
+    newest = Ledger(settings.ledger_path).policy_moves("done")[-1]
+    assert (newest.kind, newest.outcome, newest.by) == ("end", "rolled_back", "ben")
+    assert "was rejected: wrong for new customers" in newest.why
+    assert answering(settings) == {CHAMPION: (v1, 1.0)}
+    with pytest.raises(TransitionRefused, match="is rejected"):  # another person has decided
+        releases(settings).canary(v2, "ana", "again")
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+def refused(settings, v1):
+    version = bundle(settings.home, "refused")
+    challenge(settings, version, v1, passed=False)
+    return version
+
+
+def waiting_approval(settings, v1):
+    version = bundle(settings.home, "waiting approval")
+    challenge(settings, version, v1, needs_person=True)
+    return version
+
+
+def waiting_gate(settings, v1):
+    version = bundle(settings.home, "waiting gate")
+    sha256 = bundle_hash(settings.bundles_dir / version)
+    Ledger(settings.ledger_path).add_challenger(version, f"bundles/{version}", sha256, None, None, AT)
+    return version
+
+
+def rejected(settings, v1):
+    version = waiting_approval(settings, v1)
+    Ledger(settings.ledger_path).reject(version, Person("ben"), "no", AT)
+    return version
+
+
+def compared_with_another(settings, v1):
+    version = bundle(settings.home, "compared")
+    challenge(settings, version, "0" * 16)
+    return version
+
+
+def never_judged(settings, v1):
+    return bundle(settings.home, "never judged")
+
+
+def other_bytes(settings, v1):
+    version = bundle(settings.home, "other bytes")
+    ledger = Ledger(settings.ledger_path)
+    ledger.add_challenger(version, f"bundles/{version}", "0" * 64, None, None, AT)
+    ledger.record_verdict(version, dataclasses.replace(verdict(version), champion=v1), needs_person=False, at=AT)
+    return version
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (refused, r"is refused \(.*\), expected one that has passed the gate; it may shadow: churn release shadow"),
+        (waiting_approval, r"waits for a person, expected an approval: churn approve \w+ --by NAME --why TEXT"),
+        (waiting_gate, r"waits for the gate, expected one that has passed it; run the job promote"),
+        (rejected, r"is rejected \(no\), expected one that has passed the gate"),
+        (compared_with_another, r"was compared with 0{16}, and \w+ is champion now, expected the one"),
+        (never_judged, r"never was at the gate, expected a challenger that has passed it"),
+        (other_bytes, r"its bundle is \w{12} now, it was 0{12} when it was judged; restore"),
+        (lambda s, v1: v1, r"is the champion, expected another version"),
+        (lambda s, v1: "../champion.json", r"there is no version '../champion.json' in this home, expected one of: \w"),
+    ],
+)
+def test_no_version_answers_that_has_not_passed(home, make, message):
+    settings, _, v1, _ = home
+    version = make(settings, v1)
+    before = in_force(settings)
+    for start in (
+        lambda: releases(settings).canary(version, "ana", "try it"),
+        lambda: releases(settings).ab({"new": AbArm(version, 0.5)}, "ana", "try it"),
+        lambda: releases(settings).promote(version, "ana", "try it"),
+    ):
+        with pytest.raises(TransitionRefused, match=message) as error:
+            start()
+        assert "\n" not in str(error.value)
+    assert in_force(settings) == before
+    if make in (refused, waiting_approval, waiting_gate, rejected, compared_with_another, never_judged):
+        releases(settings).shadow(version, "ana", "look")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (lambda r, p, v: r.canary(v, "", "try"), "approver is '', expected the name"),
+        (lambda r, p, v: r.canary(v, "ana", " "), "why is empty, expected a reason"),
+        (lambda r, p, v: r.canary(v, "ana", "try", weight=0.0), "the weight is 0, expected a share over 0"),
+        (lambda r, p, v: r.ab({}, "ana", "try"), "the arms are none, expected 1 to 7 names"),
+        (lambda r, p, v: r.ab({"champion": AbArm(v, 0.5)}, "ana", "try"), "the arms are champion, expected"),
+        (
+            lambda r, p, v: r.ab({"a": AbArm(v, 0.6), "b": AbArm(v, 0.6)}, "ana", "try"),
+            "weights are 0.6, 0.6, expected",
+        ),
+        (lambda r, p, v: r.ab({"a": AbArm(v, float("nan"))}, "ana", "try"), "weights are nan, expected"),
+        (lambda r, p, v: r.advance(p), "is a champion, expected a canary"),
+        (lambda r, p, v: r.end(p, "rolled_back", "why"), "is of kind champion, expected a release that runs"),
+        (lambda r, p, v: r.canary(v, "ana", "try", expected="r000001"), "expected r000001; the gate made the move"),
+    ],
+)
+def test_a_move_that_makes_no_sense_is_refused(home, strategy, message):
+    settings, _, _, v2 = home
+    before = in_force(settings)
+    with pytest.raises(TransitionRefused, match=message):
+        strategy(releases(settings), before.id, v2)
+    assert in_force(settings) == before
+
+
+def test_while_customers_get_answers_of_a_release_no_other_begins(home):
+    settings, v0, _, v2 = home
+    policy = releases(settings).canary(v2, "ana", "try it").after
+    for start in (
+        lambda: releases(settings).canary(v0, "ben", "mine"),
+        lambda: releases(settings).shadow(v0, "ben", "mine"),
+        lambda: releases(settings).ab({"old": AbArm(v0, 0.5)}, "ben", "mine"),
+        lambda: releases(settings).promote(v0, "ben", "mine"),
+    ):
+        with pytest.raises(TransitionRefused, match=r"is refused: canary of \w+ \(0.05 of .* runs .*ana: try it"):
+            start()
+    assert in_force(settings) == policy
+
+
+def test_a_former_champion_is_gone_back_to_by_a_rollback(home):
+    settings, v0, _, _ = home
+    with pytest.raises(TransitionRefused, match=f"was champion before.*churn rollback --to {v0}"):
+        releases(settings).promote(v0, "ana", "the old one")
+
+
+def test_a_version_shadows_once(home):
+    settings, _, _, v2 = home
+    releases(settings).shadow(v2, "ana", "look")
+    with pytest.raises(TransitionRefused, match="is in shadow already"):
+        releases(settings).shadow(v2, "ben", "look")
+
+
+def test_a_home_without_a_champion_lets_nothing_in(tmp_path):
+    settings, (v0,) = home_with(tmp_path, 1)
+    with pytest.raises(NoChampion):
+        releases(settings).shadow(v0, "ana", "look")
+    assert releases(settings).status().policy is None
+
+
+def test_an_unsound_bundle_is_not_let_in(home):
+    settings, _, _, v2 = home
+    (settings.bundles_dir / v2 / "card.json").write_text("changed")
+    with pytest.raises(BundleCorrupt):
+        releases(settings).shadow(v2, "ana", "look")
+
+
+# -- two at once ---------------------------------------------------------------------------------------------
+
+
+def _start_canary(settings, version, expected, name, barrier, results):
+    barrier.wait()
+    try:
+        results.put((name, "won", releases(settings).canary(version, name, f"{name} wants it", expected).after.id))
+    except TransitionRefused as error:
+        results.put((name, "lost", str(error)))
+
+
+def test_of_two_processes_that_saw_the_same_policy_one_wins(home):
+    settings, v0, _, v2 = home
+    expected = in_force(settings).id
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=_start_canary, args=(settings, version, expected, name, barrier, results))
+        for name, version in (("ana", v0), ("ben", v2))
+    ]
+    for process in processes:
+        process.start()
+    told = sorted((results.get(timeout=30) for _ in processes), key=lambda result: result[1])
+    for process in processes:
+        process.join(30)
+    (loser, lost, message), (winner, won, policy_id) = told
+    assert (lost, won, loser) == ("lost", "won", "ben" if winner == "ana" else "ana")
+    assert in_force(settings).id == policy_id
+    assert f"policy {policy_id} is in force (canary of " in message
+    assert (
+        f"expected {expected}; {winner} made the move canary on 2026-11-21 12:00:00 UTC: {winner} wants it" in message
+    )
+
+
+# -- homes of other times ------------------------------------------------------------------------------------
+
+
+def test_a_ledger_of_version_1_goes_on_working(home):
+    settings, _, v1, v2 = home
+    ledger = Ledger(settings.ledger_path)
+    kept = [*ledger.moves()], [*ledger.challengers()]
+    with sqlite3.connect(settings.ledger_path) as db:
+        db.executescript("DROP TABLE policies; PRAGMA user_version = 1;")
+    db.close()
+    (settings.home / POLICY).unlink()
+    assert (ledger.policy_moves(), [*ledger.moves()], [*ledger.challengers()]) == ([], *kept)
+    releases(settings).canary(v2, "ana", "try it")
+    assert ([*ledger.moves()], [*ledger.challengers()]) == kept
+    assert [(m.number, m.kind) for m in ledger.policy_moves()] == [(1, "champion"), (2, "canary")]
+    assert answering(settings)[CHAMPION] == (v1, 0.95)
+
+
+def test_a_ledger_of_version_1_is_what_the_first_release_wrote(tmp_path):
+    path = tmp_path / "ledger.db"
+    with sqlite3.connect(path) as db:
+        db.executescript(f"{SCHEMA} PRAGMA user_version = 1;")
+    db.close()
+    Ledger(path).add_challenger("v", "bundles/v", "aa", None, None, AT)
+    with sqlite3.connect(path) as db, sqlite3.connect(tmp_path / "new.db") as new:
+        new.executescript(Ledger.schema)
+        shape = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
+        assert db.execute(shape).fetchall() == new.execute(shape).fetchall()
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.close()
+    new.close()
+
+
+def test_ids_are_not_used_twice_when_the_ledger_is_lost(home):
+    settings, _, v1, v2 = home
+    policy = releases(settings).shadow(v2, "ana", "look").after
+    write_counts(settings.home, "r000009", "worker-1-a", ReleaseCounts())
+    settings.ledger_path.unlink()
+    for suffix in ("-wal", "-shm"):
+        settings.ledger_path.with_name(f"ledger.db{suffix}").unlink(missing_ok=True)
+    assert releases(settings).status().policy == policy  # the file alone is left of it
+    assert releases(settings).rollback("ana", "done").after.id == "r000010"
+    assert answering(settings) == {CHAMPION: (v1, 1.0)}
+
+
+@pytest.mark.parametrize("content", ["{", None, "{}"])
+def test_a_damaged_policy_is_written_again(home, content):
+    settings, _, _, v2 = home
+    policy = releases(settings).canary(v2, "ana", "try it").after
+    (settings.home / POLICY).unlink()
+    if content is not None:
+        (settings.home / POLICY).write_text(content)
+    releases(settings).recover()
+    assert in_force(settings) == policy
+    (settings.home / POLICY).write_text("{")
+    assert releases(settings).advance(policy.id).after == in_force(settings)
+
+
+def test_a_policy_of_a_backup_is_replaced_by_the_ledgers(home):
+    settings, _, _, v2 = home
+    old = (settings.home / POLICY).read_bytes()
+    policy = releases(settings).canary(v2, "ana", "try it").after
+    (settings.home / POLICY).write_bytes(old)
+    assert releases(settings).status().problem == ""
+    assert in_force(settings) == policy
+
+
+def test_the_status_says_what_a_release_waits_for(home):
+    settings, _, _, v2 = home
+    assert (releases(settings).status().waits_for, releases(settings).status().is_running) == ("", False)
+    policy = releases(settings).canary(v2, "ana", "try it").after
+    counts = ReleaseCounts()
+    for _ in range(7):
+        counts.arm(CHALLENGER).scored(0.5, True, False, 0.001)
+        counts.arm(CHAMPION).scored(0.5, True, False, 0.001)
+    write_counts(settings.home, policy.id, "worker-1-a", counts)
+    (counts_folder(settings.home, policy.id) / "guardrails.json").write_text(json.dumps(NUMBERS))
+    status = releases(settings).status()
+    assert status.waits_for == (
+        "the next step: not before 2026-11-21 12:10 UTC, 7 of 50 rows of the challenger, and guardrails that hold; "
+        "a decision until 2026-12-05 12:00 UTC"
+    )
+    assert (status.rows, status.guardrails) == (7, NUMBERS)
+    stored = json.loads(json.dumps(status.to_json()))
+    assert stored["policy"]["id"] == policy.id
+    assert [move["kind"] for move in stored["moves"]] == ["champion", "champion", "canary"]
+    assert policy.salt not in json.dumps(stored)
