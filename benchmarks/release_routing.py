@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from churn_assets.release.assignment import share_of
-from churn_assets_tests.serving.releases import WEIGHTS, RoutingTrial
+from churn_assets_tests.serving.routing_trial import WEIGHTS, RoutingTrial
 
 
 def lost(ids: int, salt: str) -> tuple[list[int], int]:

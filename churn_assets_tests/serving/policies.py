@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from churn_assets.contract.limits import Guardrails
 from churn_assets.contract.load import parse_contract
-from churn_assets.promotion.champion import bundle_hash
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm, PolicyKind, write_policy
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.serving.worker import Worker
+from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.scoring.tiny import AS_OF, TEXT, customers, scorer_of
 
 SALT = "5a17"
+ANYTHING = Guardrails(1.0, 1e9, 1.0, 1.0, 1.0, 1.0, 1.0, 1e9)  # the tiny models differ; nothing is rolled back
 MOST_SENT = 20  # of the narrow challenger's contract
 
 
@@ -27,7 +29,7 @@ def policy_of(home: Path, number: int, kind: PolicyKind, arms: Mapping[str, tupl
         PolicyArm(name, bundle.name, bundle.relative_to(home).as_posix(), bundle_hash(bundle), weight)
         for name, (bundle, weight) in arms.items()
     )
-    return Policy(f"r{number:06d}", kind, entries, SALT, "a test", "to route", dt.datetime.now(dt.UTC))
+    return Policy(f"r{number:06d}", kind, entries, SALT, "a test", "to route", dt.datetime.now(dt.UTC), limits=ANYTHING)
 
 
 def write_canary(home: Path, number: int, champion: Path, challenger: Path, weight: float) -> Policy:

@@ -1,6 +1,6 @@
 """Policies change while clients ask: a short round of `benchmarks.release_routing`, on the real service."""
 
-from churn_assets_tests.serving.releases import RoutingTrial
+from churn_assets_tests.serving.routing_trial import RoutingTrial
 
 
 def test_policies_change_under_load_over_a_kill_and_a_restart(tmp_path):

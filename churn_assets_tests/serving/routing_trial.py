@@ -24,6 +24,7 @@ import psutil
 from churn_assets.promotion.pointer import champion_bundle
 from churn_assets.release.assignment import share_of
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, write_policy
+from churn_assets.serving.routes import BATCHES_AT_ONCE
 from churn_assets.serving.routing.router import SPLIT
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF
@@ -37,14 +38,14 @@ REGULARS = 150  # customers who ask under every policy; each other request is of
 
 
 class Clients:
-    """Threads that ask without pause for a customer or a few; `failed` are answers other than 200 and broken
-    connections."""
+    """Threads that ask without pause for a customer or, four of them, for a few: a worker takes no more batches at
+    once. `failed` are answers other than 200 and broken connections."""
 
     def __init__(self, url: str, clients: int, seed: int) -> None:
         self._where, self._stop = urlsplit(url), threading.Event()
         self.failed: list[str] = []
         self.requests = 0
-        args = [(random.Random(f"{seed} {number}"),) for number in range(clients)]
+        args = [(random.Random(f"{seed} {number}"), number < BATCHES_AT_ONCE) for number in range(clients)]
         self._threads = [threading.Thread(target=self._ask, args=each, daemon=True) for each in args]
 
     def __enter__(self) -> Clients:
@@ -57,11 +58,11 @@ class Clients:
         for thread in self._threads:
             thread.join(15)
 
-    def _ask(self, rng: random.Random) -> None:
+    def _ask(self, rng: random.Random, has_batches: bool) -> None:
         connection = http.client.HTTPConnection(self._where.hostname or "", self._where.port, timeout=10)
         while not self._stop.is_set():
             path, body = "/predict", {**_customer(rng), "as_of": AS_OF}
-            if rng.random() < 0.05:
+            if has_batches and rng.random() < 0.2:
                 path, body = "/predict_batch", {"customers": [_customer(rng) for _ in range(20)], "as_of": AS_OF}
             try:
                 connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
