@@ -199,11 +199,10 @@ class RoutingTrial:
     def _promote(self) -> None:
         """Another champion, which is a rollback if it was champion before: pointer first, then the policy."""
         bundle = self._rng.choice(self._others())
+        self.champions.append((time.time(), bundle.name))
         promote(self.home, bundle)
-        now = time.time()
-        self.champions.append((now, bundle.name))
         if self.policies:
-            self.replaced_at.setdefault(next(reversed(self.policies)), now)
+            self.replaced_at.setdefault(next(reversed(self.policies)), time.time())
         self._alone()
 
     def check(self) -> list[str]:
