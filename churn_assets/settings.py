@@ -148,9 +148,9 @@ class ServingSettings:
 
     `log` is False only to measure what the prediction log costs. From an age of `stale_days` an `as_of` is
     answered with a warning; `poll_s` is the time between two reads of pointer and policy. In a worker `explain_queue`
-    explanations may wait. `insecure`: without API keys the service may listen on any address. A key may make
-    `rate_per_s` requests a second, `rate_burst` at once, over all workers of the host; 0: any number. With `tls_cert`
-    and `tls_key` (PEM files) the service speaks HTTPS.
+    explanations may wait, and `shadow_queue` rows of a shadow. `insecure`: without API keys the service may listen on
+    any address. A key may make `rate_per_s` requests a second, `rate_burst` at once, over all workers of the host; 0:
+    any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS.
     A worker has at most so many `connections`; each may take `head_s` for the head of a request, `idle_s` between two
     and `send_s` to read an answer. Bodies and unread answers hold at most `held_bytes`.
     """
@@ -171,6 +171,7 @@ class ServingSettings:
     log_segment_s: float = 20.0
     log_queue_rows: int = 50_000
     explain_queue: int = 16
+    shadow_queue: int = 10_000
     insecure: bool = False
     tls_cert: str = ""
     tls_key: str = ""
@@ -215,6 +216,7 @@ class ServingSettings:
             log_segment_s=read.real("CHURN_LOG_SEGMENT_S", cls.log_segment_s, 1.0, 86_400.0),
             log_queue_rows=read.whole("CHURN_LOG_QUEUE", cls.log_queue_rows, 1, 10_000_000),
             explain_queue=read.whole("CHURN_EXPLAIN_QUEUE", cls.explain_queue, 0, 10_000),
+            shadow_queue=read.whole("CHURN_SHADOW_QUEUE", cls.shadow_queue, 1, 1_000_000),
             insecure=read.flag("CHURN_INSECURE"),
             tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),

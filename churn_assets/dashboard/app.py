@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -26,10 +27,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.access.keyring import Keyring
 from churn_assets.dashboard.actions import act, read_confirmation
+from churn_assets.dashboard.alerts import handle_alert
+from churn_assets.dashboard.contacts import record_contact
+from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models import REPORT
 from churn_assets.dashboard.pages.monitoring import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
-from churn_assets.dashboard.session import RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
+from churn_assets.dashboard.pages.try_customer import try_customer
+from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
 from churn_assets.dashboard.sources import Sources
 from churn_assets.dashboard.static_files import static_files, static_names
 from churn_assets.errors import ChurnError, HomeBusy, KeysUnreadable, RollbackRefused, TransitionRefused, one_line
@@ -47,6 +52,10 @@ _EVIDENTLY_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:"
 )
+_SHEETS = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -91,6 +100,10 @@ class Dashboard:
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/models/{version}/report", self._model_report),
             Route("/monitoring/{window}/evidently", self._evidently),
+            *(Route(f"/calls.{suffix}", partial(self._export, suffix=suffix)) for suffix in SUFFIXES),
+            Route("/contacts", self._contact, methods=["POST"]),
+            Route("/alerts/{number:int}", self._alert, methods=["POST"]),
+            Route("/try", self._try, methods=["POST"]),
             *pages,
             Route("/models/{version}/{action}", self._confirm, methods=["GET"]),
             Route("/models/{version}/{action}", self._act, methods=["POST"]),
@@ -246,6 +259,31 @@ class Dashboard:
     def _done(self, request: Request, viewer: Viewer, result: Any, back: str) -> Response:
         frame = self.frame(request, "Done", viewer)
         return HTMLResponse(render("dashboard/templates/done.html.j2", frame=frame, page=result, back=back))
+
+    async def _contact(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, FEEDBACK)
+        result = await self.in_thread(lambda: record_contact(self.sources, fields, viewer))
+        return self._done(request, viewer, result, f"/customer?id={quote(result.version)}")
+
+    async def _alert(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, RELEASE)
+        number = request.path_params["number"]
+        result = await self.in_thread(lambda: handle_alert(self.sources, number, fields, viewer))
+        return self._done(request, viewer, result, "/alerts")
+
+    async def _try(self, request: Request) -> Response:
+        """The service checks the rights of the key."""
+        viewer, fields = await self.form(request, VIEW)
+        value = await self.in_thread(lambda: try_customer(self.sources, fields, viewer.token))
+        page = next(page for page in PAGES if page.path == "/try")
+        return self.answer(request, await self.in_thread(lambda: self.show(request, page, viewer, value)))
+
+    async def _export(self, request: Request, suffix: str) -> Response:
+        self.require(request, VIEW)
+        parameters = dict(request.query_params)
+        content = await self.in_thread(lambda: export(self.sources, parameters, suffix))
+        name = f'attachment; filename="call_list.{suffix}"'
+        return Response(content, media_type=_SHEETS[suffix], headers={"content-disposition": name})
 
     async def _model_report(self, request: Request) -> Response:
         """The report of a model as it was written: a page of its own, without scripts, in a sandbox."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,7 +24,7 @@ from churn_assets.monitoring.data_quality import QualityReport
 from churn_assets.monitoring.drift.report import DriftReport
 from churn_assets.monitoring.performance.report import PerformanceReport
 from churn_assets.monitoring.windows import R, read_report
-from churn_assets.prediction_log.warehouse.connection import PUBLISHED, open_published
+from churn_assets.prediction_log.warehouse.connection import PUBLISHED, has_table, open_published
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.settings import DashboardSettings, Settings
 
@@ -32,7 +34,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_KEPT = 64  # results of queries on one copy of the log
+MOST_MARKS = 10_000  # contact events of this process that are remembered until the log has them
+_CONTACTS = "SELECT customer_id, event, contacted_at, {who} FROM {table}"
 _AGAIN = "run `monitor`: it is made again"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A contact event: "contacted", "offered" or "control", at an instant, by whom ("" where the copy does not say)."""
+
+    event: str
+    at: dt.datetime
+    who: str
 
 
 class PublishedLog:
@@ -85,6 +98,8 @@ class Sources:
     ) -> None:
         self.settings, self.dashboard, self.environ, self.clock = settings, dashboard, environ, clock
         self.log = PublishedLog(settings)
+        self._lock = threading.Lock()
+        self._marks: deque[tuple[str, Mark]] = deque(maxlen=MOST_MARKS)
         self._files: dict[Path, tuple[tuple[int, int, int], Any]] = {}
 
     @property
@@ -107,6 +122,25 @@ class Sources:
     def performance(self) -> PerformanceReport | None:
         """The newest report on performance. Raises WindowUnreadable."""
         return self._report("performance_report", PerformanceReport)
+
+    def contacts(self) -> Mapping[str, tuple[Mark, ...]]:
+        """Contact events by customer, the newest first: those of the published log, and those that this process has
+        recorded since. Raises WarehouseCorrupt, LogUnreadable."""
+        rows = self.log.ask("contacts", _read_contacts) or []
+        with self._lock:
+            own = list(self._marks)
+        marks: dict[str, dict[tuple[str, dt.datetime], Mark]] = {}
+        for customer, mark in [*((customer, mark) for customer, mark in rows), *own]:
+            marks.setdefault(customer, {}).setdefault((mark.event, mark.at), mark)
+        return {
+            customer: tuple(sorted(known.values(), key=lambda mark: mark.at, reverse=True))
+            for customer, known in marks.items()
+        }
+
+    def remember(self, customer: str, mark: Mark) -> None:
+        """Show an event that was recorded before the log is ingested again."""
+        with self._lock:
+            self._marks.append((customer, mark))
 
     def alert_settings(self) -> AlertSettings:
         """Where alerts are stored and sent; not sent where the destinations cannot be used."""
@@ -143,6 +177,13 @@ def attempt(problems: list[str], read: Callable[[], T]) -> T | None:
     except (ChurnError, OSError, msgspec.MsgspecError) as error:
         problems.append(" ".join(str(error).split()))
         return None
+
+
+def _read_contacts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, Mark]]:
+    known = has_table(connection, "contacts")
+    table, who = ("contacts", "who") if known else ("contact_events", "NULL")
+    rows = connection.execute(_CONTACTS.format(who=who, table=table)).fetchall()
+    return [(customer, Mark(event, at.replace(tzinfo=dt.UTC), name or "")) for customer, event, at, name in rows]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -167,8 +167,8 @@ def _search_log(settings: Settings, reports: Mapping[str, Feedback]) -> _LogIds:
         ingested = ingested_names(connection)
         searches: tuple[tuple[set[str], str, str, Iterable[str | None]], ...] = (
             (log.feedback, "feedback", "feedback_id", reports),
-            (log.predictions, "predictions", "prediction_id", (r.prediction_id for r in reports.values())),
-            (log.customers, "predictions", "customer_id", (r.customer_id for r in reports.values())),
+            (log.predictions, "given", "prediction_id", (r.prediction_id for r in reports.values())),
+            (log.customers, "given", "customer_id", (r.customer_id for r in reports.values())),
         )
         for ids, table, column, wanted in searches:
             query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IN (SELECT unnest(?::VARCHAR[]))"
@@ -185,6 +185,6 @@ def _add_line(log: _LogIds, line: bytes) -> None:
         return
     if head.feedback_id is not None:
         log.feedback.add(head.feedback_id)
-    elif head.prediction_id is not None:
+    elif head.prediction_id is not None and not head.shadow:
         log.predictions.add(head.prediction_id)
         log.customers.update(filter(None, [head.customer_id]))

@@ -143,13 +143,15 @@ def encode_line(row: Row) -> bytes:
 
 
 class LineHead(msgspec.Struct, frozen=True, gc=False):
-    """The kind and the ids of a line, decoded without the rest; None where the line has none."""
+    """The kind and the ids of a line, decoded without the rest; None where the line has none. `shadow`: it is a score
+    that was given to nobody."""
 
     kind: str | None = None
     prediction_id: str | None = None
     feedback_id: str | None = None
     contact_id: str | None = None
     customer_id: str | None = None
+    shadow: bool = False
 
     @property
     def own_id(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from churn_assets.scoring.bundle import CONTRACT, read_card
 from churn_assets.scoring.call_list import value_of
 from churn_assets.scoring.list_money import saved_value_interval
 from churn_assets.scoring.scorer import Discount
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -41,24 +45,40 @@ class Plan:
 
 def plan_call_list(bundle: Path, call_list: Path, budget: float, *, capacity: bool = True) -> tuple[Plan, Value]:
     """The best use of `budget` on `call_list`, the Parquet file of the asset risk_list, and the `[value]` by which that
-    was made. The control group is left out. Raises AssetMissing if there is no list, and SettingsError for a negative
-    budget."""
-    import pyarrow.compute as pc
+    was made. Raises AssetMissing if there is no list, and SettingsError for a negative budget."""
     import pyarrow.parquet as pq
 
     if not call_list.is_file():
         raise AssetMissing(f"{call_list}: does not exist; expected the call list of this home; make it: churn run")
-    card, listed = read_card(bundle), pq.read_table(call_list)
-    value = value_of(listed) or parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
-    discount = card.profit.discount if card.profit else Discount()
+    listed = pq.read_table(call_list)
+    value = list_value(bundle, listed)
+    return plan_listed(listed, value, list_discount(bundle), budget, capacity=capacity), value
+
+
+def list_value(bundle: Path, listed: pa.Table) -> Value:
+    """The `[value]` by which a list was made, else that of the bundle's contract. Raises BundleCorrupt."""
+    return value_of(listed) or parse_contract((bundle / CONTRACT).read_text(encoding="utf-8"), CONTRACT).value
+
+
+def list_discount(bundle: Path) -> Discount:
+    """The share of predicted churners that count, from the card. Raises BundleCorrupt."""
+    card = read_card(bundle)
+    return card.profit.discount if card.profit else Discount()
+
+
+def plan_listed(listed: pa.Table, value: Value, discount: Discount, budget: float, *, capacity: bool = True) -> Plan:
+    """The best use of `budget` on a list (`call_list.SCHEMA`) that was made by `value`. The control group is left out.
+    Raises SettingsError for a negative budget."""
+    import pyarrow.compute as pc
+
     probability = listed["churn_probability"].to_numpy()
     if "customer_value" not in listed.column_names:  # a list of an earlier release: one value for everybody
-        return plan(probability, value, budget, capacity=capacity), value
+        return plan(probability, value, budget, capacity=capacity)
     listed = listed.filter(pc.invert(listed["control"]))
     worth, bring = listed["customer_value"].to_numpy(), listed["expected_value"].to_numpy() + value.offer_cost
     saved = np.divide(bring, worth, out=np.zeros_like(bring), where=worth > 0.0)
     offers = Offers(listed["churn_probability"].to_numpy() * discount.share, saved, worth, discount)
-    return plan(offers.churn, value, budget, capacity=capacity, offers=offers), value
+    return plan(offers.churn, value, budget, capacity=capacity, offers=offers)
 
 
 @dataclass(frozen=True)

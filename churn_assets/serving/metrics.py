@@ -30,6 +30,8 @@ MEANINGS = {
     "churn_prediction_latency_seconds": "From a request's headers to its answer, log included.",
     "churn_explanations_total": "Explanations by kind and status: ok, or rejected.",
     "churn_explanation_seconds": "From an explanation's request to its answer, the queue included.",
+    "churn_shadow_rows_total": "Rows that a shadow was given, by status: ok, refused, or error.",
+    "churn_shadow_dropped_total": "Answered rows that no shadow has scored: too many waited, or its process died.",
     "churn_score": "Calibrated probabilities that were given.",
     "churn_request_rejected_total": "Refused requests by cause.",
     "churn_log_commit_seconds": "One group commit of the prediction log.",
@@ -78,6 +80,8 @@ class Metrics:
         timed = ("churn_prediction_latency_seconds", "churn_explanation_seconds")
         self.latency, self.explanation_latency = (observer(name, LATENCY_BUCKETS) for name in timed)
         self._explanations = make(counter, "churn_explanations_total", ("kind", "status"))
+        self._shadow_rows = make(counter, "churn_shadow_rows_total", ("status",))
+        self._shadow_dropped = make(counter, "churn_shadow_dropped_total")
         self._commit = observer("churn_log_commit_seconds", COMMIT_BUCKETS)
         # Finding a child by its labels costs as much as counting.
         self._counted: dict[tuple[str, str, str], Callable[[float], None]] = {}
@@ -102,6 +106,13 @@ class Metrics:
         """Count an explanation; `kind` and `status` are from closed lists."""
         if self._files.reserve("counter"):
             self._explanations.labels(kind, status).inc()
+
+    def shadowed(self, status: str, rows: int) -> None:
+        """Count rows of a shadow; `status` is from a closed list, and "dropped" has a metric of its own."""
+        if status == "dropped":
+            self._shadow_dropped.inc(rows)
+        elif self._files.reserve("counter"):
+            self._shadow_rows.labels(status).inc(rows)
 
     def warned(self, column: str) -> None:
         """Count a warning; columns of no contract are counted together."""

@@ -22,18 +22,20 @@ from churn_assets.errors import KeysUnreadable, LogError, Violation
 from churn_assets.prediction_log.records import OTHER, Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
+from churn_assets.release.policy import Policy
 from churn_assets.serving.authorization import admit
 from churn_assets.serving.explanations.client import ExplanationProcess
 from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.routing.counts import CountsWriter
-from churn_assets.serving.routing.hooks import NoCheck, NoShadow, ReleaseCheck, ShadowFeed
+from churn_assets.serving.routing.hooks import NoCheck, ReleaseCheck
 from churn_assets.serving.routing.models import find_bundle, named_bundle
 from churn_assets.serving.routing.router import Router
 from churn_assets.serving.routing.watcher import LoadedModel, ModelWatcher, PolicyFile, WatcherEvents
 from churn_assets.serving.server.connections import ConnectionLimits, Connections
 from churn_assets.serving.server.process import LOGGER, free_memory
+from churn_assets.serving.shadow.client import Shadow
 from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
@@ -66,7 +68,7 @@ class Worker:
             home=self.home,
             policies=PolicyFile(self.home) if follows_pointer else None,
         )
-        self.shadow: ShadowFeed = NoShadow()
+        self.shadow = Shadow(settings, self._shadow_policy, self.metrics, self._report_shadow)
         self.guard: ReleaseCheck = NoCheck()
         segment = Segment(
             home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
@@ -96,7 +98,7 @@ class Worker:
         checks = [self._repeat(self._check_model, self.settings.poll_s) for _ in range(2)]
         checks += [self._repeat(self._check_keys, KEYS_S), self._repeat(self.loop.check, WATCH_S)]
         checks += [self._repeat(self._check_release, GUARD_S), self._repeat(self._write_counts, COUNTS_S)]
-        tasks = (*checks, self._report_refusals(), self._watch_log(), self.connections.watch())
+        tasks = (*checks, self._report_refusals(), self._watch_log(), self.connections.watch(), self.shadow.run())
         self._tasks = [asyncio.create_task(task) for task in tasks]
 
     async def stop(self) -> None:
@@ -109,6 +111,7 @@ class Worker:
         await self.explanations.close()
         if self.log is not None:
             await self.log.close()
+        await self.shadow.close()
         log_event(self.logger, logging.INFO, "stopped")
 
     @property
@@ -150,6 +153,13 @@ class Worker:
             self.keys.required = not self.settings.insecure
             event = "everybody is let in: CHURN_INSECURE" if self.settings.insecure else "requests refused: no API key"
             log_event(self.logger, logging.WARNING, event, host=host, advice="make a key: churn keys create")
+
+    def _shadow_policy(self) -> Policy | None:
+        router = self.watcher.router
+        return router.policy if router is not None and router.is_shadowed else None
+
+    def _report_shadow(self, problem: str) -> None:
+        log_event(self.logger, logging.ERROR, "shadow", reason=problem)
 
     def _report_segment(self, problem: str) -> None:
         log_event(self.logger, logging.ERROR, "segment not handed over", reason=problem)

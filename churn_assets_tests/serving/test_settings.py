@@ -34,7 +34,7 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "insecure": "CHURN_INSECURE", "rate_per_s": "CHURN_RATE_PER_S", "connections": "CHURN_CONNECTIONS",
         "head_s": "CHURN_HEAD_S", "idle_s": "CHURN_IDLE_S", "send_s": "CHURN_SEND_S", "held_bytes": "CHURN_HELD_BYTES",
         "tls_cert": "CHURN_TLS_CERT", "tls_key": "CHURN_TLS_KEY", "grpc_port": "CHURN_GRPC_PORT",
-        "explain_queue": "CHURN_EXPLAIN_QUEUE",
+        "explain_queue": "CHURN_EXPLAIN_QUEUE", "shadow_queue": "CHURN_SHADOW_QUEUE",
     }  # fmt: skip
     assert named.keys() | {"home", "rate_burst"} == {field.name for field in dataclasses.fields(settings)}
     for field, variable in named.items():
@@ -96,6 +96,7 @@ PROVOKED = {
     "400": lambda client: client.post("/predict", content=b'{"sent":1', headers=JSON),
     "404": lambda client: client.get("/none"),
     "405": lambda client: client.put("/predict"),
+    "409": lambda client: client.post("/predict", json={**ASKED, "created": "2013-08-12"}),
     "413": lambda client: client.post("/predict", content=b" " * 2_000_000, headers=JSON),
     "415": lambda client: client.post("/predict", content=b"{}", headers={"content-type": "text/plain"}),
     "422": lambda client: client.post("/predict", json={**ASKED, "sent": -1}),

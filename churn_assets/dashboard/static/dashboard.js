@@ -46,8 +46,9 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let waiting;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawAll, 200); });
-  for (const field of document.querySelectorAll("input[type=range][data-shown]")) {
-    const shown = document.getElementById(field.dataset.shown);
-    field.addEventListener("input", () => { shown.textContent = Number(field.value).toLocaleString(); });
+  for (const slider of document.querySelectorAll("input[data-sets]")) {
+    const field = slider.form.elements[slider.dataset.sets];
+    slider.addEventListener("input", () => { field.value = slider.value; });
+    field.addEventListener("input", () => { slider.value = field.value; });
   }
 })();

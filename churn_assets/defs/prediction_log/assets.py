@@ -60,6 +60,7 @@ def prediction_log(context: dg.AssetExecutionContext, project: Project) -> JsonR
         value={"ingest": done.to_json(), "totals": asdict(totals)},
         metadata={
             "dagster/row_count": totals.predictions,
+            "shadow_scores": totals.shadow_scores,
             **{name: getattr(done, name) for name in ("rows", "quarantined", "segments")},
             "archived_files": done.archived,
             "expired_segments": done.expired,

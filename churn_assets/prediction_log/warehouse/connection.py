@@ -32,20 +32,22 @@ _REFUSAL = re.compile("No space left|quota exceeded|File too large|not permitted
 # nobody has accepted, those on a share of the customers, always the same ones, whoever reports. A copy from before
 # these columns has neither.
 _VIEWS = f"""
-    CREATE OR REPLACE TEMP VIEW answers AS SELECT p.*, u.id IS NOT NULL AS uncertain FROM predictions p
+    CREATE OR REPLACE TEMP VIEW given AS SELECT * FROM predictions WHERE shadow IS NOT TRUE;
+    CREATE OR REPLACE TEMP VIEW answers AS SELECT p.*, u.id IS NOT NULL AS uncertain FROM given p
         LEFT JOIN (SELECT DISTINCT id FROM unacknowledged) u ON u.id = p.prediction_id
-        WHERE p.test IS NOT TRUE AND p.shadow IS NOT TRUE;
+        WHERE p.test IS NOT TRUE;
     CREATE OR REPLACE TEMP VIEW reported AS SELECT f.*, (
             SELECT arg_max(d.accepted, d.seq) FROM source_decisions d
             WHERE d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at) AS accepted,
         f.source IS NULL OR (f.source <> '{ANONYMOUS}' AND f.request_id = '{IMPORT}') OR CAST('0x' || substr(sha256(
             'feedback:' || coalesce(f.customer_id, p.customer_id, f.prediction_id)), 1, 8) AS BIGINT) < {{limit}}
             AS within_share
-        FROM feedback f LEFT JOIN predictions p ON p.prediction_id = f.prediction_id;
+        FROM feedback f LEFT JOIN given p ON p.prediction_id = f.prediction_id;
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT * EXCLUDE (accepted, within_share) FROM reported
         WHERE coalesce(accepted, within_share);
 """
 _OLD_VIEWS = """
+    CREATE OR REPLACE TEMP VIEW given AS SELECT * FROM predictions;
     CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT *, NULL::VARCHAR AS source FROM feedback;
 """
@@ -59,7 +61,8 @@ _NO_CONTACTS = (
 def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only DuckDB connection to the log as it was ingested last; its time zone is UTC.
 
-    Besides the tables it has the views `answers`, the predictions that count, and `outcomes`, the feedback that counts.
+    Besides the tables it has the views `given`, the predictions without a shadow's, `answers`, those that count, and
+    `outcomes`, the feedback that counts.
 
     The ingest replaces the file under its name: an open connection goes on reading the old one. Raises
     NothingIngested, WarehouseCorrupt, WarehouseLocked (another process has the copy open for writing).
@@ -91,7 +94,8 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def make_views(connection: duckdb.DuckDBPyConnection, feedback_share: float = 1.0) -> None:
-    """The views `answers`, `reported` and `outcomes`, for this connection only; again after the tables have changed.
+    """The views `given`, `answers`, `reported` and `outcomes`, for this connection only; again after the tables have
+    changed.
 
     Unless a person has accepted their sources, reports over the network count in `outcomes` for `feedback_share` of the
     customers.

@@ -32,11 +32,12 @@ _READ_ONLY = """
 """
 _NOT_READ_ONLY = re.compile(r"^Permission Error|configuration has been locked")
 _COUNTS = """
-    SELECT (SELECT count(*) FROM predictions) AS predictions,
+    SELECT (SELECT count(*) FROM given) AS predictions,
+        (SELECT count(*) FROM predictions) - (SELECT count(*) FROM given) AS shadow_scores,
         (SELECT count(*) FROM feedback) AS feedback,
         (SELECT count(*) FROM feedback f WHERE NOT EXISTS (
-            SELECT 1 FROM predictions p WHERE p.prediction_id = f.prediction_id
-        ) AND NOT EXISTS (SELECT 1 FROM predictions p WHERE p.customer_id = f.customer_id)) AS unknown,
+            SELECT 1 FROM given p WHERE p.prediction_id = f.prediction_id
+        ) AND NOT EXISTS (SELECT 1 FROM given p WHERE p.customer_id = f.customer_id)) AS unknown,
         (SELECT coalesce(sum(requests), 0) FROM rejections) AS rejected_requests,
         (SELECT count(*) FROM quarantine) AS quarantined,
         (SELECT count(*) FROM segments) AS segments
@@ -44,7 +45,7 @@ _COUNTS = """
 _VERSIONS = """
     SELECT model_version, arm, count(*) AS predictions, count(DISTINCT customer_id) AS customers,
         min(scored_at)::VARCHAR AS first, max(scored_at)::VARCHAR AS last
-    FROM predictions GROUP BY ALL ORDER BY last DESC LIMIT 20
+    FROM given GROUP BY ALL ORDER BY last DESC LIMIT 20
 """
 _REASONS = """
     SELECT split_part(reason, ':', 1) AS reason, count(*) AS lines
@@ -69,12 +70,14 @@ _INCOMPLETE = """
 class Totals:
     """Counts of the published copy; sizes are in bytes, instants in UTC.
 
-    `unknown` feedback names no prediction or customer of the log. `versions` are the rows of a table of predictions by
-    model version and arm, `reasons` of quarantined lines by reason, `outcomes` of feedback by outcome. `not_once` are
-    segments that are not in the warehouse exactly once.
+    `shadow_scores` were given to nobody and are no `predictions`. `unknown` feedback names no prediction or customer
+    of the log. `versions` are the rows of a table of predictions by model version and arm, `reasons` of quarantined
+    lines by reason, `outcomes` of feedback by outcome. `not_once` are segments that are not in the warehouse exactly
+    once.
     """
 
     predictions: int
+    shadow_scores: int
     feedback: int
     unknown: int
     rejected_requests: int
@@ -89,7 +92,7 @@ class Totals:
     @property
     def quarantined_share(self) -> float:
         """Of all lines, 0 to 1."""
-        rows = self.predictions + self.feedback + self.quarantined
+        rows = self.predictions + self.shadow_scores + self.feedback + self.quarantined
         return self.quarantined / rows if rows else 0.0
 
 
@@ -181,7 +184,8 @@ class LogLine(NamedTuple):
 
 @dataclass
 class LogCounts:
-    """Counts of a reader: segments, bytes, lines by kind, torn tails and lines that are not a JSON object."""
+    """Counts of a reader: segments, bytes, lines by kind (a shadow's predictions are a kind), torn tails and lines that
+    are not a JSON object."""
 
     segments: int = 0
     size: int = 0
@@ -321,5 +325,5 @@ def _complete(lines: BinaryIO | Generator[bytes], counts: LogCounts) -> Iterator
             if head is None:
                 counts.broken += 1
                 continue
-            counts.kinds[str(head.kind)] += 1
+            counts.kinds["shadow" if head.shadow else str(head.kind)] += 1
             yield LogLine(head.own_id, line[:-1])

@@ -121,7 +121,9 @@ def test_segments_are_asked_for_until_they_are_taken(of):
     ],
 )
 def test_segments_that_may_complete_a_window_are_ingested_by_monitor(of, open_customers, rows, asked):
-    write(of, "a", *[prediction(f"p{number}") for number in range(max(1, rows))], feedback("f1"), feedback("f2"))
+    rows_of_segment = [prediction(f"p{number}") for number in range(max(1, rows))]
+    shadows = [prediction(f"p{number}.s", shadow=True) for number in range(9)]  # given to nobody
+    write(of, "a", *rows_of_segment, feedback("f1"), feedback("f2"), *shadows)
     if open_customers is not None:
         wanted = 2000 if rows else 0  # a window of days has no number of customers
         keep_open_window(of, OpenWindowFile("f" * 64, 1, open_customers, wanted), datetime.now(UTC))

@@ -1,0 +1,1 @@
+"""The process that scores answered rows by a challenger as well, and a worker's side of it."""
