@@ -264,7 +264,8 @@ def test_the_rows_of_a_shadow_are_offered_once_they_are_on_disk_and_no_others(tm
             self.rows += own
 
     async def question(client, worker):
-        worker.shadow = feed = Feed()
+        feed = Feed()
+        worker.shadow.offer = feed.offer
         await client.post("/predict_batch", json={"customers": ROWS[:5]})
         assert feed.rows == []
         write_policy(home, policy_of(home, 2, "shadow", {CHALLENGER: (challenger, 0.0), CHAMPION: (champion, 1.0)}))
