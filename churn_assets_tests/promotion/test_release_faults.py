@@ -179,9 +179,9 @@ class Releasing(RuleBasedStateMachine):
         first = self.versions[0]
         self.moves().move(champion(first), "first", "training", "the first")
         self.model = Model(first, [first], former={first})
-        self.judge(1, True, "ana")
+        self.judge(1, True)
         self.promote(1, "ana", None)
-        self.judge(2, True, "ana")
+        self.judge(2, True)
 
     @property
     def passing(self) -> list[int]:
@@ -225,10 +225,10 @@ class Releasing(RuleBasedStateMachine):
             assert allowed
         self.releases().recover()
 
-    @rule(version=VERSIONS, passed=st.booleans(), by=st.sampled_from(PEOPLE))
-    def judge(self, version: int, passed: bool, by: str) -> None:
+    @rule(place=VERSIONS, passed=st.booleans())
+    def judge(self, place: int, passed: bool) -> None:
         """The gate judges a version against the champion."""
-        version, ledger = self.versions[version], Ledger(self.settings.ledger_path)
+        version, ledger = self.versions[place], Ledger(self.settings.ledger_path)
         if version == self.model.champion or self.model.status.get(version) == "approved":
             return
         sha256 = bundle_hash(self.settings.bundles_dir / version)
@@ -239,9 +239,9 @@ class Releasing(RuleBasedStateMachine):
         self.model.against[version] = self.model.champion
         self.thrown_out_by_verdict(version)
 
-    @rule(version=VERSIONS)
-    def reject(self, version: int) -> None:
-        version = self.versions[version]
+    @rule(place=VERSIONS)
+    def reject(self, place: int) -> None:
+        version = self.versions[place]
         if self.model.status.get(version) != "approved":
             return
         Ledger(self.settings.ledger_path).reject(version, Person("ana"), "no", AT)
@@ -312,7 +312,7 @@ class Releasing(RuleBasedStateMachine):
     @precondition(lambda self: not self.passing and not self.model.answering)
     @rule(version=VERSIONS)
     def pass_one(self, version: int) -> None:
-        self.judge(version, True, "ana")
+        self.judge(version, True)
 
     @rule(version=VERSIONS, by=ACTORS, kill=KILLS)
     def promote(self, version: int, by: str, kill: int | None) -> None:
@@ -359,7 +359,9 @@ class Releasing(RuleBasedStateMachine):
     def files_ledger_and_model_agree(self) -> None:
         ledger, policy = Ledger(self.settings.ledger_path), read_policy(self.folder)
         assert policy is not None
-        assert policy == ledger.newest_policy_move("done").after  # type: ignore[union-attr]
+        newest = ledger.newest_policy_move("done")
+        assert newest is not None
+        assert policy == newest.after
         assert ledger.policy_moves("intended") == ledger.moves("intended") == []
         assert require_champion(self.folder).version == policy.champion.version == self.model.champion
         arms = {arm.name: (arm.version, arm.weight) for arm in policy.arms if arm.name != CHAMPION}
