@@ -7,6 +7,7 @@ ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
     DraftError
+RowsRejected: ContractConflict
 BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, PolicyCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt,
     HomeBusy, LedgerCorrupt, LedgerUnavailable, TransitionRefused, RollbackRefused, BentoNotBuilt
@@ -195,6 +196,11 @@ class RowsRejected(ChurnError):
 
     def __reduce__(self) -> tuple[type[RowsRejected], tuple[Sequence[Violation]]]:
         return type(self), (self.violations,)
+
+
+class ContractConflict(RowsRejected):
+    """Rows whose values are right one by one, and conflict with each other, with `as_of` or with the tensors of the
+    model: what no JSON Schema of a row says."""
 
 
 class TrainingError(ChurnError):

@@ -37,6 +37,8 @@ Kind = Literal[
     "gate_overdue",
     "moved_alias",
     "window_never_full",
+    "release_rolled_back",
+    "release_inconclusive",
 ]
 Severity = Literal["info", "warning", "error"]
 
@@ -49,7 +51,8 @@ _SCHEMA = """
 CREATE TABLE alerts (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL, words TEXT NOT NULL,
   severity TEXT NOT NULL, opened_s REAL NOT NULL, last_s REAL NOT NULL, told_s REAL NOT NULL,
-  times INTEGER NOT NULL, closed_s REAL, ending TEXT NOT NULL DEFAULT '');
+  times INTEGER NOT NULL, closed_s REAL, ending TEXT NOT NULL DEFAULT '', acknowledged_s REAL,
+  acknowledged_by TEXT NOT NULL DEFAULT '', muted_until_s REAL, muted_by TEXT NOT NULL DEFAULT '');
 CREATE UNIQUE INDEX one_open_alert_a_key ON alerts (key) WHERE closed_s IS NULL;
 CREATE INDEX alerts_of_a_key ON alerts (key);
 CREATE TABLE messages (
@@ -61,6 +64,15 @@ CREATE TABLE deliveries (
   PRIMARY KEY (message, destination));
 CREATE INDEX waiting_deliveries ON deliveries (state) WHERE state = 'waiting';
 """
+
+_STEPS = {
+    2: """
+ALTER TABLE alerts ADD COLUMN acknowledged_s REAL;
+ALTER TABLE alerts ADD COLUMN acknowledged_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE alerts ADD COLUMN muted_until_s REAL;
+ALTER TABLE alerts ADD COLUMN muted_by TEXT NOT NULL DEFAULT '';
+"""
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,8 @@ class Entry:
     """One stored alert; instants are UTC, `closed_at` is None while it is open.
 
     `times` counts how often it was raised, `sent_at` is of the last message about it that was made; `undelivered` is
-    destination -> why it has not got the last message.
+    destination -> why it has not got the last message. Who has acknowledged it, "" for nobody, wants no reminder of it;
+    `muted_by` none before `muted_until`.
     """
 
     number: int
@@ -119,6 +132,14 @@ class Entry:
     closed_at: datetime | None
     ending: str
     undelivered: dict[str, str]
+    acknowledged_by: str = ""
+    acknowledged_at: datetime | None = None
+    muted_by: str = ""
+    muted_until: datetime | None = None
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether nobody is reminded of it at that instant."""
+        return bool(self.acknowledged_by) or (self.muted_until is not None and now < self.muted_until)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as `churn alerts --json` prints them; instants as ISO 8601."""
@@ -146,6 +167,19 @@ def recover_alert(settings: AlertSettings, key: str, message: str, now: datetime
         return AlertResult()
     ending, unsent = without_user_info(message), f"the end of '{key}' is not sent"
     return _update(settings, now, lambda store: store.recover(key, ending, now), unsent) or AlertResult()
+
+
+def acknowledge_alert(settings: AlertSettings, number: int, by: str, now: datetime) -> Entry | None:
+    """Somebody looks after an open alert: it is not sent again, its end is. The alert; None if it is not open (any
+    more). The first to acknowledge it counts. Raises AlertsUnreadable."""
+    by_first = "acknowledged_by = iif(acknowledged_by = '', ?, acknowledged_by)"
+    change = f"acknowledged_s = coalesce(acknowledged_s, ?), {by_first}"
+    return AlertStore(settings).change_open(number, change, (now.timestamp(), by))
+
+
+def mute_alert(settings: AlertSettings, number: int, by: str, until: datetime) -> Entry | None:
+    """Send no reminder of an open alert before an instant; its end is sent. As `acknowledge_alert`."""
+    return AlertStore(settings).change_open(number, "muted_until_s = ?, muted_by = ?", (until.timestamp(), by))
 
 
 def send_waiting(settings: AlertSettings, now: datetime) -> AlertResult:
@@ -187,7 +221,7 @@ def _update(
 class AlertStore(SqliteStore):
     """The alerts of a home in SQLite; each method is one transaction. Raises AlertsUnreadable."""
 
-    schema = _SCHEMA
+    schema, steps, version = _SCHEMA, _STEPS, 2
     busy_s = 5.0
 
     def __init__(self, settings: AlertSettings) -> None:
@@ -197,7 +231,9 @@ class AlertStore(SqliteStore):
     def entries(self, where: str = "") -> list[Entry]:
         """The alerts that the clause selects, newest first. Nothing is created."""
         with self._reading() as db:
-            rows = db.execute(f"SELECT {_ENTRY} FROM alerts {where} ORDER BY id DESC").fetchall()
+            # An older file is brought up to date by the next write.
+            columns = _ENTRY if self._stored_version(db) < 2 else f"{_ENTRY}, {_HANDLED}"
+            rows = db.execute(f"SELECT {columns} FROM alerts {where} ORDER BY id DESC").fetchall()
             failures = db.execute(
                 "SELECT m.alert, d.destination, d.failure FROM deliveries d JOIN messages m ON m.id = d.message"
                 " WHERE d.state IN ('waiting', 'given up') ORDER BY d.message"
@@ -222,7 +258,7 @@ class AlertStore(SqliteStore):
                 return "raised"
             # A clock that was set back would otherwise silence a reminder until it has caught up.
             cooling = timedelta(0) <= now - entry.sent_at < timedelta(seconds=self._settings.cooldown_s)
-            due = not alert.once and not cooling
+            due = not alert.once and not cooling and not entry.is_silent(now)
             db.execute(
                 "UPDATE alerts SET title = :title, words = :message, severity = :severity, last_s = :now_s,"
                 " times = times + 1, told_s = CASE WHEN :due THEN :now_s ELSE told_s END WHERE id = :number",
@@ -233,6 +269,15 @@ class AlertStore(SqliteStore):
                 reminder = replace(alert, title=f"Still: {alert.title}", message=message)
                 self._add_message(db, entry.number, reminder, now)
         return "repeated" if due else ""
+
+    def change_open(self, number: int, change: str, values: tuple[object, ...]) -> Entry | None:
+        """Apply the SQL `change` to an alert that is open; the alert afterwards, None if it is not."""
+        with self._writing() as db:
+            update = f"UPDATE alerts SET {change} WHERE id = ? AND closed_s IS NULL"
+            db.execute(update, (*values, number))
+            query = f"SELECT {_ENTRY}, {_HANDLED} FROM alerts WHERE id = ? AND closed_s IS NULL"
+            row = db.execute(query, (number,)).fetchone()
+        return None if row is None else _entry(row, {})
 
     def recover(self, key: str, ending: str, now: datetime) -> str:
         """Close the open alerts of a key; the action."""
@@ -323,12 +368,15 @@ _ENTRY = (
     "id AS number, key, kind, title, words AS message, severity, opened_s AS opened_at, last_s AS last_at, "
     "told_s AS sent_at, times, closed_s AS closed_at, ending"
 )
+_HANDLED = "acknowledged_by, acknowledged_s AS acknowledged_at, muted_by, muted_until_s AS muted_until"
+_INSTANTS = ("opened_at", "last_at", "sent_at", "closed_at", "acknowledged_at", "muted_until")
 
 
 def _entry(row: Row, undelivered: dict[str, str]) -> Entry:
     instants = {
         name: None if row[name] is None else datetime.fromtimestamp(row[name], UTC)
-        for name in ("opened_at", "last_at", "sent_at", "closed_at")
+        for name in _INSTANTS
+        if name in row.keys()  # noqa: SIM118  # of a row, `in` looks at its values
     }
     return Entry(**{**dict(row), **instants}, undelivered=undelivered)
 
@@ -337,7 +385,7 @@ def _open_entries(db: Connection, key: str) -> list[Entry]:
     """The open alert of `key`, or all whose key begins with it if it ends in `*`."""
     start = key.removesuffix("*")
     matches = "key = :start" if start == key else "substr(key, 1, length(:start)) = :start"
-    rows = db.execute(f"SELECT {_ENTRY} FROM alerts WHERE {matches} AND closed_s IS NULL", {"start": start})
+    rows = db.execute(f"SELECT {_ENTRY}, {_HANDLED} FROM alerts WHERE {matches} AND closed_s IS NULL", {"start": start})
     return [_entry(row, {}) for row in rows]
 
 

@@ -5,19 +5,21 @@ An alert's text says what is wrong, what was expected and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.alerting.alerts import Alert
+from churn_assets.promotion.rollout.status import describe_policy, guardrail_lines, versions_of
 
 if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
     from churn_assets.monitoring.data_quality import QualityReport
     from churn_assets.monitoring.drift.report import DriftReport
     from churn_assets.monitoring.performance.report import PerformanceReport
     from churn_assets.prediction_log.warehouse.read import Loss
+    from churn_assets.promotion.records import PolicyMove
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 SOURCES, WAITING = "implausible_feedback", "waiting_feedback"
@@ -27,6 +29,8 @@ _RUNBOOK = "What to do: docs/operations.md"
 _MOST_FINDINGS = 5
 _LOSS_DAYS = 7  # for so long a loss is open unless it is restored
 _JUDGED = "The gate has judged it."
+_RELEASE_KINDS: Mapping[str, Literal["release_rolled_back", "release_inconclusive"]]
+_RELEASE_KINDS = {"rolled_back": "release_rolled_back", "inconclusive": "release_inconclusive"}
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,12 @@ def gate_alerts(version: str, status: str, reason: str) -> AlertChanges:
             message = f"{reason}. Decide: {decide}."
             alert = Alert(waiting, "waiting_approval", f"Challenger {version} waits for approval", message)
             return AlertChanges((alert,), {undecided_key: _JUDGED})
+        case "canary":
+            title = f"Challenger {version} is let in step by step"
+            alert = Alert(f"canary:{version}", "gate_verdict", title, f"{reason}.", "info")
+            return AlertChanges((alert,), {waiting: "It is let in.", undecided_key: _JUDGED})
+        case "waiting_release":
+            return AlertChanges(ended={waiting: "It was approved.", undecided_key: _JUDGED})
         case "rejected":
             return AlertChanges(ended={waiting: f"It was rejected: {reason}."})
         case "promoted":
@@ -235,6 +245,40 @@ def gate_alerts(version: str, status: str, reason: str) -> AlertChanges:
             return AlertChanges((Alert(f"promoted:{version}", "gate_verdict", title, f"{reason}.", "info"),), ended)
         case _:
             return AlertChanges()
+
+
+def release_alerts(moves: Sequence[PolicyMove]) -> AlertChanges:
+    """The alert that a release has ended without a person; it ends with the next release or champion. `moves` are the
+    done ones of the policy, oldest first."""
+    changes = AlertChanges()
+    ends = [number for number, move in enumerate(moves) if move.kind == "end" and move.outcome in _RELEASE_KINDS]
+    for number in ends[-_MOST_FINDINGS:]:
+        move, later = moves[number], moves[number + 1 :]
+        kind = _RELEASE_KINDS[move.outcome]
+        if later:
+            since = f"Since then: {describe_policy(later[0].after)}, by {later[0].by}."
+            changes += AlertChanges(ended={f"{kind}:{move.after.id}": since})
+        else:
+            changes += AlertChanges((_release_alert(move, kind),))
+    return changes
+
+
+def _release_alert(move: PolicyMove, kind: Literal["release_rolled_back", "release_inconclusive"]) -> Alert:
+    before, versions = move.before.kind if move.before else "release", versions_of(move)
+    figures = "".join(f"\n{line.strip()}" for line in guardrail_lines(move.numbers))
+    champion = f"Champion {move.after.champion.version} answers everybody."
+    if kind == "release_inconclusive":
+        message = (
+            f"The {before} of {versions} ended without a conclusion: {move.why}. Expected: a decision before its "
+            f"deadline. {champion} {_RUNBOOK} (A release is inconclusive).{figures}"
+        )
+        return Alert(f"{kind}:{move.after.id}", kind, f"The {before} of {versions} is inconclusive", message, once=True)
+    message = (
+        f"The {before} of {versions} was rolled back by {move.by}: {move.why}. Expected: no guardrail is crossed. "
+        f"{champion} It needs a person, or a new version. {_RUNBOOK} (A release was rolled back).{figures}"
+    )
+    title = f"The {before} of {versions} was rolled back"
+    return Alert(f"{kind}:{move.after.id}", kind, title, message, "error", once=True)
 
 
 def _ordinal(number: int) -> str:

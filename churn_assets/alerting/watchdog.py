@@ -184,11 +184,13 @@ def _check_request(settings: Settings, life: Heartbeat, now: datetime) -> LoopCh
 
 
 def _check_gate(settings: Settings, life: Heartbeat, now: datetime) -> LoopCheck:
-    waiting = Ledger(settings.ledger_path).challengers_to_promote()
+    ledger = Ledger(settings.ledger_path)
+    waiting, policy = ledger.challengers_to_promote(), ledger.newest_policy_move("done")
     if not waiting:
         return LoopCheck(GATE, "ok", "no challenger waits for the gate")
     oldest = min(waiting, key=lambda challenger: challenger.changed_at)
-    due = max(oldest.changed_at, life.since_at) + timedelta(seconds=settings.run_limit_s)
+    released_at = policy.intended_at if policy is not None else oldest.changed_at  # until then it may have waited
+    due = max(oldest.changed_at, released_at, life.since_at) + timedelta(seconds=settings.run_limit_s)
     status = oldest.status.replace("_", " ")
     message = f"challenger {oldest.version} is {status} since {_minute(oldest.changed_at)}, due by {_minute(due)}"
     remedy = "hold the gate by hand: dagster job execute -m churn_assets.definitions -j promote"

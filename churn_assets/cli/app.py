@@ -10,6 +10,7 @@ from churn_assets.cli import contract, dashboard, generate, home, models, promot
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import contacts_app, feedback_app, log_app
+from churn_assets.cli.release import release_app
 from churn_assets.cli.run import command as run
 from churn_assets.cli.run.interrupt import raise_on_interrupt
 from churn_assets.cli.terminal.console import plain_errors
@@ -33,6 +34,7 @@ app.add_typer(contacts_app, name="contacts")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(keys_app, name="keys")
+app.add_typer(release_app, name="release")
 
 
 def run_app() -> None:

@@ -171,22 +171,30 @@ def rollback(
     to: Annotated[str | None, typer.Option("--to", help="A former champion. Default: the one before this.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Go back to an earlier champion, at once; running services follow within a second."""
+    """Go back to an earlier champion, at once; running services follow within a second. It ends a release that runs.
+
+    To end the release and keep the champion: churn release rollback.
+    """
     from churn_assets.promotion.service import PromotionService
 
     settings = settings_of(home)
     move = PromotionService.of(settings).rollback(to, by=by, why=why)
     before = f" (was {move.before})" if move.before else ""
     say(f"champion {move.to.version}{before}, since {move.to.since_at:%Y-%m-%d %H:%M:%S} UTC.")
+    publish(settings)
+
+
+def publish(settings: Settings) -> None:
+    """What is for people follows a new champion, which answers already."""
     if not settings.reports_dir.is_dir():
         return
-    # The champion answers already: what is for people follows.
+    from churn_assets.promotion.pointer import require_champion
     from churn_assets.promotion.status import SCORE_AGAIN, list_version
     from churn_assets.reporting.model.publish import publish_champion
 
     listed = list_version(settings)
     publish_champion(settings)
-    if listed not in (None, move.to.version):
+    if listed not in (None, require_champion(settings.home).version):
         say(f"The call list is of model {listed}; score the customers with the champion: {SCORE_AGAIN}")
 
 
@@ -195,9 +203,10 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Moves, approvals, decisions and verdicts, as JSON.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Who moved the champion, approved or rejected what, when and why; the oldest first."""
+    """Who moved the champion or a release, approved or rejected what, when and why; the oldest first."""
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.pointer import read_champion
+    from churn_assets.promotion.rollout.status import guardrail_lines
     from churn_assets.promotion.status import read_events
 
     settings = settings_of(home)
@@ -219,3 +228,5 @@ def history(
             say(f"champion {champion.version} since {champion.since_at:%Y-%m-%d %H:%M:%S}, no move since.")
     for event in events:
         say(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.what}  {event.version}  by {event.by}: {event.why}")
+        for line in guardrail_lines(event.numbers):
+            say(line)

@@ -1,4 +1,4 @@
-"""What a person changes about models: approve, reject, roll back. Each is the function behind the command.
+"""What a person changes about models: approve, reject, release, roll back. Each is the function behind the command.
 
 The person first sees what is so now and what will be, and gives a reason; the form carries the champion that was shown,
 so that of two people who act at once the second one sees what the first has done.
@@ -12,28 +12,40 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 
 from churn_assets.alerting.approvals import end_waiting
-from churn_assets.dashboard.pages.models import Model, ModelPage, actions_of, read_model
+from churn_assets.dashboard.pages.models import Model, ModelPage, actions_of, read_model, read_release
 from churn_assets.dashboard.session import Viewer
 from churn_assets.dashboard.sources import Sources
 from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Person
+from churn_assets.promotion.releases import Releases
+from churn_assets.promotion.rollout.status import describe_policy
 from churn_assets.promotion.service import PromotionService
 from churn_assets.promotion.status import SCORE_AGAIN, list_version
+from churn_assets.release.policy import CHAMPION
 
 MOST_LETTERS = 1000  # of a reason
-TITLES = {"approve": "Approve", "reject": "Reject", "roll-back": "Roll back to"}
+TITLES = {
+    "approve": "Approve",
+    "reject": "Reject",
+    "roll-back": "Roll back to",
+    "shadow": "Start a shadow of",
+    "canary": "Start a canary of",
+    "promote": "Promote",
+    "end": "End the release of",
+}
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What is so now and what an action will change; `champion` is the version that the form carries, `outcomes` are
-    sentences."""
+    """What is so now and what an action will change; the form carries `champion` and the id of the `policy` in force,
+    `outcomes` are sentences."""
 
     action: str
     title: str
     model: Model
     champion: Model | None
+    policy: str
     outcomes: tuple[str, ...]
 
 
@@ -50,7 +62,10 @@ def read_confirmation(sources: Sources, action: str, version: str) -> Confirmati
     for one that is not possible now."""
     page = _possible(sources, action, version)
     champion = read_model(sources, {"version": page.champion}).model if page.champion else None
-    return Confirmation(action, f"{TITLES[action]} {version}", page.model, champion, _outcomes(sources, action, page))
+    release = read_release(sources) if page.champion else None
+    policy = release.policy if release else ""
+    title = f"{TITLES[action]} {version}"
+    return Confirmation(action, title, page.model, champion, policy, _outcomes(sources, action, page))
 
 
 def act(sources: Sources, action: str, version: str, fields: Mapping[str, str], viewer: Viewer) -> ActionResult:
@@ -60,6 +75,8 @@ def act(sources: Sources, action: str, version: str, fields: Mapping[str, str], 
     _check_champion(sources, fields.get("champion", ""))
     _possible(sources, action, version)
     service, settings, now = PromotionService.of(sources.settings), sources.settings, sources.clock()
+    if action in ("shadow", "canary", "promote", "end"):
+        return _release(sources, action, version, by, why, fields.get("policy", "") or CHAMPION)
     if action == "roll-back":
         return _roll_back(sources, service, version, by, why)
     if action == "approve":
@@ -130,9 +147,40 @@ def _outcomes(sources: Sources, action: str, page: ModelPage) -> tuple[str, ...]
                 f"{page.champion or 'No model'} goes on answering; {page.model.version} is not considered again.",
                 "The time until the next retraining doubles.",
             )
+        case "shadow":
+            return (
+                f"{page.champion} goes on answering every customer; {page.model.version} scores the same rows, and "
+                "nobody gets its answers.",
+            )
+        case "canary":
+            shares = ", ".join(f"{weight:.0%}" for weight in sources.contract().release.canary_weights)
+            return (
+                f"{page.model.version} answers a share of the customers that grows in steps ({shares}); "
+                f"{page.champion} answers the others.",
+                "If a guardrail is crossed, the service ends the canary by itself.",
+            )
+        case "promote":
+            return (f"{page.model.version} answers every customer, {page.champion} no longer.",)
+        case "end":
+            return (f"{page.champion} answers every customer; challengers that answered are rejected with it.",)
     return (
         f"{page.model.version} answers every customer, {page.champion} no longer; services follow within a second.",
     )
+
+
+def _release(sources: Sources, action: str, version: str, by: str, why: str, expected: str) -> ActionResult:
+    releases = Releases.of(sources.settings)
+    match action:
+        case "shadow":
+            move = releases.shadow(version, by, why, expected)
+        case "canary":
+            move = releases.canary(version, by, why, expected)
+        case "promote":
+            move = releases.promote(version, by, why, expected)
+        case _:
+            move = releases.rollback(by, why, expected)
+    done = f"Policy {move.after.id} is in force: {describe_policy(move.after)}, by {by}."
+    return ActionResult(version, (done, "Services follow within a second."))
 
 
 def _roll_back(sources: Sources, service: PromotionService, version: str, by: str, why: str) -> ActionResult:

@@ -27,11 +27,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.access.keyring import Keyring
 from churn_assets.dashboard.actions import act, read_confirmation
+from churn_assets.dashboard.alerts import handle_alert
 from churn_assets.dashboard.contacts import record_contact
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models import REPORT
 from churn_assets.dashboard.pages.monitoring import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
+from churn_assets.dashboard.pages.try_customer import try_customer
 from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
 from churn_assets.dashboard.sources import Sources
 from churn_assets.dashboard.static_files import static_files, static_names
@@ -100,6 +102,8 @@ class Dashboard:
             Route("/monitoring/{window}/evidently", self._evidently),
             *(Route(f"/calls.{suffix}", partial(self._export, suffix=suffix)) for suffix in SUFFIXES),
             Route("/contacts", self._contact, methods=["POST"]),
+            Route("/alerts/{number:int}", self._alert, methods=["POST"]),
+            Route("/try", self._try, methods=["POST"]),
             *pages,
             Route("/models/{version}/{action}", self._confirm, methods=["GET"]),
             Route("/models/{version}/{action}", self._act, methods=["POST"]),
@@ -260,6 +264,19 @@ class Dashboard:
         viewer, fields = await self.form(request, FEEDBACK)
         result = await self.in_thread(lambda: record_contact(self.sources, fields, viewer))
         return self._done(request, viewer, result, f"/customer?id={quote(result.version)}")
+
+    async def _alert(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, RELEASE)
+        number = request.path_params["number"]
+        result = await self.in_thread(lambda: handle_alert(self.sources, number, fields, viewer))
+        return self._done(request, viewer, result, "/alerts")
+
+    async def _try(self, request: Request) -> Response:
+        """The service checks the rights of the key."""
+        viewer, fields = await self.form(request, VIEW)
+        value = await self.in_thread(lambda: try_customer(self.sources, fields, viewer.token))
+        page = next(page for page in PAGES if page.path == "/try")
+        return self.answer(request, await self.in_thread(lambda: self.show(request, page, viewer, value)))
 
     async def _export(self, request: Request, suffix: str) -> Response:
         self.require(request, VIEW)

@@ -1,5 +1,6 @@
 """Alerts of assets, sensors and failed runs: into the home's alerts, the run's log and the metadata."""
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ class HomeAlerts:
 
     home: Path
 
-    def update(self, log: dg.DagsterLogManager, changes: AlertChanges, now: datetime | None = None) -> dict[str, str]:
+    def update(self, log: logging.Logger, changes: AlertChanges, now: datetime | None = None) -> dict[str, str]:
         """Raise and end what `changes` has; metadata for the asset. Never fails the asset it is called from.
 
         What waited for a destination is tried again, news or not.

@@ -237,8 +237,15 @@ class Ledger(SqliteStore):
             ]
 
     def challengers_to_promote(self) -> Sequence[Challenger]:
-        """Those that a run of the gate should judge: waiting for it or approved, not failed 3 times."""
-        return [c for c in self.challengers(*_TO_PROMOTE) if c.attempt <= ATTEMPTS]
+        """Those that a run of the gate should judge: waiting for it or approved, not failed 3 times. What is approved
+        while a canary or ab runs waits for its end."""
+        policy = self.newest_policy_move("done")
+        running = policy is not None and policy.after.kind in ("canary", "ab")
+        return [
+            c
+            for c in self.challengers(*_TO_PROMOTE)
+            if c.attempt <= ATTEMPTS and not (running and c.status == "approved")
+        ]
 
     def record_verdict(self, version: str, verdict: Verdict, *, needs_person: bool, at: datetime) -> Challenger:
         """Store the gate's verdict. Not passed: refused, also if a person had approved it.
@@ -396,6 +403,12 @@ class Ledger(SqliteStore):
     def newest_policy_move(self, *statuses: MoveStatus) -> PolicyMove | None:
         """The newest of `policy_moves`, None if there is none."""
         return next(iter(self._policy_moves(f"{_where(statuses)} ORDER BY number DESC LIMIT 1", statuses)), None)
+
+    def policy_heads(self) -> tuple[PolicyMove | None, PolicyMove | None]:
+        """The unfinished move of the policy, and the newest one that is done; one reading, for what runs often."""
+        newest = "WHERE number = (SELECT max(number) FROM policies WHERE status = 'done') OR status = 'intended'"
+        heads = {move.status: move for move in self._policy_moves(newest, ())}
+        return heads.get("intended"), heads.get("done")
 
     def _policy_moves(self, clause: str, statuses: Sequence[str]) -> Sequence[PolicyMove]:
         with self._reading() as db:

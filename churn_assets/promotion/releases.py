@@ -23,21 +23,14 @@ from typing import Any, Literal
 from churn_assets.contract.limits import Release
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.errors import ContractError, PolicyCorrupt, TransitionRefused
+from churn_assets.errors import ContractError, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, require_champion
 from churn_assets.promotion.records import Challenger, Person, PolicyMove
 from churn_assets.promotion.rollout.policies import ANSWERING, RUNNING, Draft, champion_policy, policy_id
-from churn_assets.promotion.rollout.status import (
-    ReleaseStatus,
-    challenger_rows,
-    describe_policy,
-    minute,
-    read_guardrails,
-    rollout_ids,
-)
-from churn_assets.release.policy import CHALLENGER, CHAMPION, MAX_ARMS, POLICY, Policy, PolicyArm, Step, read_policy
+from churn_assets.promotion.rollout.status import ReleaseStatus, describe_policy, minute, read_release_status
+from churn_assets.release.policy import CHALLENGER, CHAMPION, MAX_ARMS, Policy, PolicyArm, Step
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash, verified_bundle_hash, verify
 
@@ -106,15 +99,7 @@ class Releases:
         """How the release stands. A home that can only be read is shown as it is."""
         if access(self._home, W_OK):
             self.recover()
-        policy, moves = self._policies.in_force, tuple(self._ledger.policy_moves())
-        return ReleaseStatus(
-            policy=policy,
-            rollout=rollout_ids(policy, moves),
-            rows=0 if policy is None or policy.kind not in RUNNING else challenger_rows(self._home, policy),
-            guardrails=None if policy is None else read_guardrails(self._home, policy.id),
-            moves=moves,
-            problem=self._problem(policy),
-        )
+        return read_release_status(self._ledger, self._policies, self._home)
 
     # -- strategies --------------------------------------------------------------------------------------
 
@@ -410,15 +395,6 @@ class Releases:
         """The challengers of a release in these statuses, which are rejected with it."""
         rounds = [self._ledger.rounds(arm.version) for arm in now.arms if arm.name != CHAMPION]
         return {r[-1].number: "rejected" for r in rounds if r and r[-1].status in statuses}
-
-    def _problem(self, policy: Policy | None) -> str:
-        try:
-            in_file = read_policy(self._home)
-        except PolicyCorrupt as error:
-            return str(error)
-        if policy is None or in_file == policy:
-            return ""
-        return f"{self._home / POLICY}: is not policy {policy.id} of the ledger; churn release status writes it again"
 
 
 def _expect_free(now: Policy, strategy: str, versions: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Everything that changes which model answers: register, gate, approve, reject, roll back, decide to retrain.
 
-    waiting_gate --gate passed--> approved --gate passed again--> champion
+    waiting_gate --gate passed--> approved --gate passed again--> champion, straight or through a canary
          |             `--(approval = "manual")--> waiting_approval --a person--> approved
          `--gate failed--> refused                                        (the same from approved)
 
@@ -25,6 +25,10 @@ from churn_assets.promotion import records, registration
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
+from churn_assets.promotion.releases import LOOP, Releases
+from churn_assets.promotion.rollout.policies import ANSWERING
+from churn_assets.promotion.rollout.status import describe_policy
+from churn_assets.release.policy import Policy
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
 from churn_assets.storage.links import link_home
@@ -41,7 +45,10 @@ if TYPE_CHECKING:
 
 UNDECIDED: tuple[records.ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")  # of a challenger
 # undecided: the gate could not be held. overtaken: a person or another run has moved it or the champion meanwhile.
-OutcomeStatus = Literal["promoted", "refused", "waiting_approval", "undecided", "overtaken"]
+# canary: approved, and its canary runs. waiting_release: approved, and another canary or an ab runs.
+OutcomeStatus = Literal[
+    "promoted", "canary", "refused", "waiting_approval", "waiting_release", "undecided", "overtaken"
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class PromotionService:
         self._settings, self._home = settings, settings.home
         self._ledger, self._pointer, self._registry, self._clock = ledger, pointer, registry, clock
         self._champion = ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
+        self._policies = self._champion.policies
 
     @classmethod
     def of(cls, settings: Settings) -> PromotionService:
@@ -171,12 +179,14 @@ class PromotionService:
             f"the alias champion named version {before} in the registry, expected {number}, the champion "
             f"{champion.version}; it was set to that. An alias moved by hand changes nothing: churn rollback does"
         )
-        return AliasState(message, before, moved=before != self._rolled_back_from())
+        return AliasState(message, before, moved=before != self._replaced())
 
-    def _rolled_back_from(self) -> int | None:
-        """The number of the champion that the last move, a rollback, has replaced: the alias may still name it."""
-        done = self._ledger.moves("done")
-        if not done or done[-1].kind != "rollback":
+    def _replaced(self) -> int | None:
+        """The number of the champion that the last move has replaced, if that was a rollback or the end of a release,
+        which tell the registry nothing: the alias may still name it."""
+        done, policy = self._ledger.moves("done"), self._ledger.newest_policy_move("done")
+        released = policy is not None and policy.kind == "promote"
+        if not done or (done[-1].kind != "rollback" and not released):
             return None
         return next((m.to.registered_version for m in reversed(done[:-1]) if m.to.version == done[-1].before), None)
 
@@ -332,11 +342,19 @@ class PromotionService:
         promoted: str | None = None
         message = self.tell_registry()  # before a promotion sets the alias: one moved by hand is reported
         for challenger in reversed(self._ledger.challengers("waiting_gate", "approved")):
-            outcome = self._decide_on(contract, challenger, labelled, promoted)
+            outcome = self._waiting(challenger) or self._decide_on(contract, challenger, labelled, promoted)
             if outcome.status == "promoted":
                 promoted = challenger.version
             outcomes.append(outcome)
         return GateRun(tuple(outcomes), read_champion(self._home), self.tell_registry() or message)
+
+    def _waiting(self, challenger: records.Challenger) -> Outcome | None:
+        """The outcome for an approved challenger while a release runs: it is not judged again, it waits."""
+        running = self._running()
+        if challenger.status != "approved" or running is None:
+            return None
+        status, message = _while_running(running, challenger.version)
+        return Outcome(challenger.version, status, message, challenger.verdict)
 
     def _decide_on(
         self, contract: Contract, challenger: records.Challenger, labelled: pa.Table | None, promoted: str | None
@@ -380,8 +398,10 @@ class PromotionService:
         if challenger.status == "waiting_approval":
             status, message = "waiting_approval", f"{message}; it waits for a person: churn approve {version}"
         if challenger.status == "approved":
-            by = self._move_to(contract, challenger, verdict)
-            status, message = "promoted", f"{message}; it is champion, approved by {by}"
+            status, outcome = self._let_in(contract, challenger, verdict)
+            message = f"{message}; {outcome}"
+        if status == "refused":
+            self.recover()  # if it answered some customers, that ends
         missing = self._publish_verdict(challenger, verdict, promoted=status == "promoted")
         return Outcome(version, status, message, verdict, missing)
 
@@ -393,13 +413,30 @@ class PromotionService:
         done = self._ledger.moves("done") if any(check.check == "inputs" for check in verdict.checks) else ()
         return bool(done) and done[-1].kind == "rollback"
 
-    def _move_to(self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict) -> str:
-        """Make an approved challenger the champion; who approved it."""
-        by = str(challenger.approved_by or records.Gate())
-        bundle, number = challenger.bundle, challenger.registered_version
-        to = Champion(challenger.version, bundle, contract.fingerprint, number, self._clock(), by, verdict.reason)
-        self._champion.move(to, "promotion", by, verdict.reason, instead_of=verdict.champion)
-        return by
+    def _let_in(
+        self, contract: Contract, challenger: records.Challenger, verdict: records.Verdict
+    ) -> tuple[OutcomeStatus, str]:
+        """Make an approved challenger the champion, straight or through a canary as the contract says, or let it wait
+        while a canary or ab runs. A model with other inputs goes straight: a canary's two models read the same rows."""
+        version, other_inputs = challenger.version, any(check.check == "inputs" for check in verdict.checks)
+        if contract.release.rollout == "canary" and not other_inputs and self._running() is None:
+            releases = Releases(self._settings, self._ledger, self._pointer, self._clock, lambda: contract)
+            policy = releases.canary(version, LOOP, verdict.reason).after
+            return "canary", f"it is let in by policy {policy.id}: {describe_policy(policy)}"
+        with self._pointer.locked():
+            self._champion.recover_held()
+            if (running := self._running()) is not None:
+                return _while_running(running, version)
+            by = str(challenger.approved_by or records.Gate())
+            bundle, number = challenger.bundle, challenger.registered_version
+            to = Champion(version, bundle, contract.fingerprint, number, self._clock(), by, verdict.reason)
+            self._champion.move_held(to, "promotion", by, verdict.reason, verdict.champion)
+        return "promoted", f"it is champion, approved by {by}"
+
+    def _running(self) -> Policy | None:
+        """The policy of a canary or ab that runs."""
+        policy = self._policies.in_force
+        return policy if policy is not None and policy.kind in ANSWERING else None
 
     def _publish_verdict(self, challenger: records.Challenger, verdict: records.Verdict, promoted: bool) -> str | None:
         number = challenger.registered_version
@@ -422,9 +459,11 @@ class PromotionService:
         return self._ledger.approve(version, by, why, sha256, self._clock())
 
     def reject(self, version: str, by: records.Person, why: str) -> records.Challenger:
-        """As `Ledger.reject`."""
+        """As `Ledger.reject`; it ends the canary or ab in which the challenger answers."""
         self.recover()
-        return self._ledger.reject(version, by, why, self._clock())
+        challenger = self._ledger.reject(version, by, why, self._clock())
+        self.recover()
+        return challenger
 
     def decide_retraining(
         self,
@@ -473,6 +512,15 @@ class PromotionService:
     def fail_gate_run(self, run_key: str, why: str) -> records.Challenger | None:
         """As `Ledger.fail_promotion`."""
         return self._ledger.fail_promotion(run_key, why, self._clock())
+
+
+def _while_running(policy: Policy, version: str) -> tuple[OutcomeStatus, str]:
+    """What becomes of an approved challenger while `policy` runs."""
+    if version in {arm.version for arm in policy.arms}:
+        return "canary", f"challenger {version} is let in by policy {policy.id}: {describe_policy(policy)}"
+    return "waiting_release", (
+        f"challenger {version} is approved and waits until policy {policy.id} has ended: {describe_policy(policy)}"
+    )
 
 
 def _verdict_tags(verdict: records.Verdict) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,9 +16,12 @@ from churn_assets.errors import AssetStale
 from churn_assets.mlflow_registry.registry import peek_alias
 from churn_assets.promotion.holdout import renewals
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
-from churn_assets.promotion.pointer import Champion, read_champion, read_refusal
+from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.promotion.registration import Registration
+from churn_assets.promotion.rollout.policies import ANSWERING, Policies
+from churn_assets.promotion.rollout.status import ReleaseStatus, describe_move, read_release_status, versions_of
+from churn_assets.release.policy import Policy
 from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings
@@ -42,12 +46,15 @@ class LedgerStatus:
     challengers: tuple[Challenger, ...] = ()
     requests: tuple[Request, ...] = ()
     decision: DecisionRecord | None = None
+    release: ReleaseStatus | None = None
 
     @property
     def lines(self) -> list[str]:
         """One line each, with what to do where a person must act."""
         record = self.decision
-        lines = [_describe_challenger(challenger) for challenger in self.challengers]
+        lines = [*self.release.lines] if self.release else []
+        policy = self.release.policy if self.release else None
+        lines += [_describe_challenger(challenger, policy) for challenger in self.challengers]
         broken = record is not None and record.decision.inputs.broken is not None
         for request in self.requests:
             waits = "; it waits until the data is complete" if broken and request.status == "open" else ""
@@ -66,7 +73,9 @@ class LedgerStatus:
             decision = {name: decision[stored] for name, stored in names.items()}
         challengers = [{"version": c.version, "status": c.status, "message": c.message} for c in self.challengers]
         requests = [{"key": r.key, "status": r.status, "attempt": r.attempt} for r in self.requests]
-        return {"challengers": challengers, "requests": requests, "last_decision": decision}
+        release = self.release.to_json() if self.release else {}
+        shown = {name: release.get(name) for name in ("policy", "running", "waits_for", "guardrails", "problem")}
+        return {"challengers": challengers, "requests": requests, "last_decision": decision, **shown}
 
 
 @dataclass(frozen=True)
@@ -106,13 +115,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Event:
-    """One change to a model: `what` in a word or two, by whom, and why."""
+    """One change to a model: `what` in a word or two, by whom, and why; `numbers` are what a release was judged by."""
 
     at: datetime
     what: str
     version: str
     by: str
     why: str
+    numbers: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One event for scripts."""
@@ -228,12 +238,15 @@ def read_ledger_status(settings: Settings) -> LedgerStatus:
     ledger = Ledger(settings.ledger_path)
     waiting = ledger.challengers("waiting_gate", "waiting_approval", "approved")
     newest = ledger.decisions(1)
-    return LedgerStatus(tuple(waiting), tuple(ledger.requests(*IN_FLIGHT)), newest[0] if newest else None)
+    policies = Policies(ledger, ChampionPointer(settings.home), lambda: datetime.now(UTC))
+    release = read_release_status(ledger, policies, settings.home)
+    return LedgerStatus(tuple(waiting), tuple(ledger.requests(*IN_FLIGHT)), newest[0] if newest else None, release)
 
 
 def read_events(settings: Settings) -> list[Event]:
-    """Every move of the champion, approval and rejection of this home, oldest first."""
+    """Every move of the champion and of a release, approval and rejection of this home, oldest first."""
     ledger = Ledger(settings.ledger_path)
+    releases = [move for move in ledger.policy_moves() if move.kind != "champion" or move.outcome]
     events = [
         Event(m.intended_at, m.kind if m.status == "done" else f"{m.kind}, {m.status}", m.to.version, m.by, m.why)
         for m in ledger.moves()
@@ -246,6 +259,17 @@ def read_events(settings: Settings) -> list[Event]:
         Event(h.frozen_at, "holdout renewed", h.version, renewal.by, f"{renewal.why} ({h.rows.num_rows:,} customers)")
         for h in renewals(settings.holdout_dir)
         if (renewal := h.renewal)
+    ]
+    events += [
+        Event(
+            move.intended_at,
+            describe_move(move) if move.status == "done" else f"{describe_move(move)}, {move.status}",
+            versions_of(move),
+            move.by,
+            move.why,
+            move.numbers,
+        )
+        for move in releases
     ]
     return sorted(events, key=lambda event: event.at)
 
@@ -268,8 +292,12 @@ def read_validation(settings: Settings) -> ValidationReport | None:
     return report_of(pq.read_schema(path))
 
 
-def _describe_challenger(challenger: Challenger) -> str:
+def _describe_challenger(challenger: Challenger, policy: Policy | None) -> str:
     version = challenger.version
+    if challenger.status == "approved" and policy is not None and policy.kind in ANSWERING:
+        answers = version in {arm.version for arm in policy.arms}
+        state = "is let in by" if answers else "was approved and waits for the end of"
+        return f"challenger {version} {state} policy {policy.id}: churn release status"
     if challenger.status == "waiting_approval":
         return (
             f"challenger {version} has passed the gate and waits for a person: "

@@ -136,7 +136,7 @@ def read_policy(home: Path) -> Policy | None:
         message = " ".join(str(error).split())[:160]
         raise PolicyCorrupt(
             f"{path}: cannot be read ({message}), expected a policy as this package writes it; the champion answers "
-            "until it is right: churn rollback writes a new one"
+            "until it is right: churn release status writes it again"
         ) from error
 
 

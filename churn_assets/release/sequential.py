@@ -211,12 +211,12 @@ def look_sizes(first: int, labels: int) -> list[int]:
     return [first << k for k in range(max(0, (labels // first).bit_length()))]
 
 
-def alpha_at_look(alpha: float, look: int) -> float:
-    """The part of `alpha` that look 1, 2, ... spends: the sum over all looks is `alpha` (sum of 1 / k^2 = pi^2 / 6).
+def alpha_at_look(alpha: float, number: int) -> float:
+    """The part of `alpha` that look `number` 1, 2, ... spends: the sum over all looks is `alpha` (sum of 1 / k^2 = pi^2 / 6).
 
     However often somebody looks, only the numbers of labels in `look_sizes` decide, each once.
     """
-    return alpha * 6.0 / (math.pi * look) ** 2
+    return alpha * 6.0 / (math.pi * number) ** 2
 
 
 def _floats(*values: Any) -> list[Floats]:

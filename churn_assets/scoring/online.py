@@ -22,7 +22,7 @@ import numpy as np
 
 from churn_assets.contract.expressions import parse_rules
 from churn_assets.contract.model import Contract, Severity
-from churn_assets.errors import DataError, RowsRejected, Violation, describe_value
+from churn_assets.errors import ContractConflict, DataError, Violation, describe_value
 from churn_assets.features.compile import Matrix, compile_rules
 from churn_assets.features.encode import READERS, choice_named, encode_rows, expectation, whole_choices
 from churn_assets.features.scalar import RowReader, scalar_features, scalar_rules
@@ -86,11 +86,11 @@ class CustomerScorer:
 
     def score(self, row: Mapping[str, object], as_of: float) -> CustomerScore:
         """The score of one row at `as_of`, in days since 1970-01-01. Raises RowsRejected for a row that breaks the
-        contract or one of its rejecting rules, DataError if it has no finite score."""
+        contract, ContractConflict for one that breaks a rejecting rule, DataError if it has no finite score."""
         cells = self._read(row)
         for name, rule in self._reject:
             if rule(cells, as_of) == 0.0:
-                raise RowsRejected([_violation(self.scorer.contract, row, name, 0)])
+                raise ContractConflict([_violation(self.scorer.contract, row, name, 0)])
         values = array("f", self._features(cells, as_of)).tolist()
         warnings: list[InputWarning] = []
         if True in map(lt, values, self._lows) or True in map(gt, values, self._highs):
@@ -108,14 +108,14 @@ class CustomerScorer:
         return CustomerScore(probability, margin, probability >= self._threshold, self._band(probability), warnings)
 
     def score_many(self, rows: Sequence[Mapping[str, object]], as_of: float) -> list[CustomerScore]:
-        """The scores of rows, their order kept, all at one `as_of`. Raises as `score` does; a RowsRejected has the
-        violations of all rows' cells, or the first broken rule."""
+        """The scores of rows, their order kept, all at one `as_of`. Raises as `score` does: RowsRejected with
+        the violations of all rows' cells, ContractConflict with the first broken rule."""
         columns = encode_rows(self.scorer.contract, rows)
         broken: list[tuple[int, str]] = []
         for rule in self._rules:
             for index in np.flatnonzero(rule(columns, as_of)).tolist():
                 if self._severity[rule.name] == Severity.REJECT:
-                    raise RowsRejected([_violation(self.scorer.contract, rows[index], rule.name, index)])
+                    raise ContractConflict([_violation(self.scorer.contract, rows[index], rule.name, index)])
                 broken.append((index, rule.name))
         matrix = self.scorer.features(columns, as_of)
         scores = self.scorer.score_features(matrix)

@@ -58,8 +58,14 @@ def unavailable(cause: str, error: str, seconds: int = 1) -> Refused:
 
 
 def invalid(violations: Sequence[Violation], cause: str = "contract") -> Refused:
-    """A 422 for a body that breaks the contract, with each violation."""
+    """A 422 for a body that its schema in /docs.json does not allow, with each violation."""
     return Refused(422, cause, str(RowsRejected(violations)), violations)
+
+
+def conflict(violations: Sequence[Violation]) -> Refused:
+    """A 409 for a body that its schema allows, and that conflicts with the contract of the model that answers or with
+    the home."""
+    return Refused(409, "contract", str(RowsRejected(violations)), violations)
 
 
 def json_response(content: object) -> Response:

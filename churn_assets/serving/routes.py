@@ -26,7 +26,15 @@ from starlette.routing import Router as PathRouter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.contract.model import Column, Role
-from churn_assets.errors import DataError, LogBusy, LogUnavailable, RowsRejected, Violation, describe_value
+from churn_assets.errors import (
+    ContractConflict,
+    DataError,
+    LogBusy,
+    LogUnavailable,
+    RowsRejected,
+    Violation,
+    describe_value,
+)
 from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import IMPORT, encode_line
 from churn_assets.prediction_log.writer import MAX_BYTES
@@ -36,6 +44,7 @@ from churn_assets.serving.explanations.handler import answer_explanation
 from churn_assets.serving.http import (
     Refused,
     check_values,
+    conflict,
     encode,
     invalid,
     json_response,
@@ -487,9 +496,9 @@ class Handlers:
 
     def _rejected(self, arm: Arm, error: RowsRejected | DataError) -> Refused:
         self._worker.metrics.predicted(arm.model.scorer.version, arm.name, "rejected")
-        if isinstance(error, RowsRejected):
-            return invalid(error.violations)
-        return invalid([Violation(0, "", str(error).partition(";")[0], "values that give a finite score")])
+        if isinstance(error, DataError):
+            return conflict([Violation(0, "", str(error).partition(";")[0], "values that give a finite score")])
+        return (conflict if isinstance(error, ContractConflict) else invalid)(error.violations)
 
 
 def describe_model(model: ServedModel) -> schemas.ModelDescription:

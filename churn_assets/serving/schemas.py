@@ -26,7 +26,8 @@ from churn_assets.serving.releases import messages as releases
 from churn_assets.settings import ServingSettings
 
 MAX_REPORTS = 10_000  # of one POST /feedback
-ID_PATTERN = f"^[^{CONTROLS}]+$"
+ID_PATTERN = rf"^[^{CONTROLS}]*[^{CONTROLS}\s][^{CONTROLS}]*$"  # not blank
+TEXT_PATTERN = r"[^\s\x1c-\x1f\x85]"  # not blank
 _REF = "#/components/schemas/{name}"
 
 # What a key needs for each route, in a home that has keys.
@@ -166,7 +167,7 @@ class ErrorResponse(Struct, frozen=True):
     """Every error of every route."""
 
     error: Annotated[str, Meta(description="What is wrong, what was expected, what to do.")]
-    detail: Annotated[list[Violation], Meta(description="The violations of a 422, at most 100; else empty.")]
+    detail: Annotated[list[Violation], Meta(description="The violations of a 409 or 422, at most 100; else empty.")]
 
 
 _TYPES = (
@@ -195,11 +196,20 @@ _STATUSES = {
     "408": "The body took too long.",
     "413": "The body is longer than the limit, nothing of it was parsed; or it has more rows than the log ever takes.",
     "415": "The content type is not application/json, or the body is compressed.",
-    "422": "The body breaks the contract: row, column, what was found and what is expected.",
+    "422": "The body breaks its schema: row, column, what was found and what is expected.",
     "429": "The key has made more requests than it may; `Retry-After` says when to ask again.",
     "503": "No model, a full or read-only disk, or too many rows waiting for it. Nothing was logged; ask again.",
 }
-_CONFLICT = {"409": "The rules of releases refuse it as things are now; the message says why, and who moved last."}
+_KEPT = "The body keeps its schema, and conflicts with the contract of the model: its values with each other or "
+_CONFLICTS = {
+    "Customer": f"{_KEPT}with as_of, by a rule of the contract.",
+    "CustomerBatch": f"{_KEPT}with as_of, by a rule of the contract.",
+    "V2InferRequest": f"{_KEPT}with as_of, or its tensors with those of the model.",
+    **dict.fromkeys(
+        ("ReleaseMove", "RetrainRequest"),
+        "The rules of releases refuse it as things are now; the message says why, and who moved last.",
+    ),
+}
 _MISSING = {"404": "This home has no such version."}
 _MOVE_EXAMPLES = [
     {"move": "canary", "version": "0123456789abcdef", "why": "the shadow agreed", "by": "ana"},
@@ -293,13 +303,9 @@ def _paths(settings: ServingSettings) -> Schema:
         ),
         RELEASE: {
             **_get("How the release stands: policy, arms, guardrails, report, last moves.", "ReleaseResponse"),
-            **_post(
-                "Move the release, as `churn release` does.", "ReleaseMove", "MoveResponse", errors=_CONFLICT | _MISSING
-            ),
+            **_post("Move the release, as `churn release` does.", "ReleaseMove", "MoveResponse", errors=_MISSING),
         },
-        RETRAIN: _post(
-            "Open a request to retrain, as `churn retrain` does.", "RetrainRequest", "RetrainResponse", errors=_CONFLICT
-        ),
+        RETRAIN: _post("Open a request to retrain, as `churn retrain` does.", "RetrainRequest", "RetrainResponse"),
         "/model": _get("The model that answers: metrics, thresholds, columns, ladder.", "ModelDescription"),
         "/": _get("A page for people.", "text/html"),
         "/docs.json": _get("This document.", "application/json"),
@@ -349,7 +355,7 @@ def _error_type(name: str) -> str:
 
 
 def _post(summary: str, body: str, answer: str, *headers: Schema, errors: Mapping[str, str] = {}) -> Schema:
-    statuses = {**_STATUSES, **errors}
+    statuses = {**_STATUSES, **errors, **({"409": _CONFLICTS[body]} if body in _CONFLICTS else {})}
     errors_by_status = {status: _json(text, _error_type(answer)) for status, text in sorted(statuses.items())}
     return {
         "post": {
@@ -428,7 +434,7 @@ def _column_schema(column: Column, example: str | float | bool) -> Schema:
         Kind.CATEGORY: {"type": "string", "enum": list(column.choices)},
         Kind.ID: {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": ID_PATTERN},
     }
-    schema = types.get(column.kind, {"type": "string", "minLength": 1})
+    schema = types.get(column.kind, {"type": "string", "minLength": 1, "pattern": TEXT_PATTERN})
     numbers = whole_choices(column)
     if numbers:
         schema["enum"] = [*schema["enum"], *numbers]

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from churn_assets.alerting import alerts as alerts_module
 from churn_assets.alerting.alerts import (
     Alert,
+    acknowledge_alert,
     all_alerts,
+    mute_alert,
     open_alerts,
     raise_alert,
     recover_alert,
@@ -347,3 +349,43 @@ def test_whatever_happens_at_most_one_message_an_open_period_and_cooldown_and_th
                 assert len(during) <= 1 + (until - entry.opened_at).total_seconds() // cooldown
         overs = [title for _, title in mine if title.startswith("Over: ")]
         assert len(overs) <= sum(entry.key == key and entry.closed_at is not None for entry in periods)
+
+
+# -- people --------------------------------------------------------------------------------------------
+
+
+def test_who_acknowledges_an_alert_wants_no_reminder_but_its_end(receiver, tmp_path):
+    where = receiver.settings(tmp_path)
+    raise_alert(where, DRIFT, NOW)
+    (entry,) = open_alerts(where)
+    assert acknowledge_alert(where, entry.number, "Ana", NOW).acknowledged_by == "Ana"
+    assert acknowledge_alert(where, entry.number, "Ben", NOW + HOUR).acknowledged_by == "Ana"
+    assert raise_alert(where, DRIFT, NOW + 30 * HOUR).action == ""
+    assert open_alerts(where)[0].times == 2
+    assert recover_alert(where, "drift", "Stable.", NOW + 31 * HOUR).action == "recovered"
+    assert acknowledge_alert(where, entry.number, "Ben", NOW + 32 * HOUR) is None
+    assert raise_alert(where, DRIFT, NOW + 33 * HOUR).action == "raised"
+
+
+def test_a_muted_alert_is_sent_again_after_its_hours(receiver, tmp_path):
+    where = receiver.settings(tmp_path)
+    raise_alert(where, DRIFT, NOW)
+    (entry,) = open_alerts(where)
+    muted = mute_alert(where, entry.number, "Ana", NOW + 10 * HOUR)
+    assert (muted.muted_by, muted.muted_until) == ("Ana", NOW + 10 * HOUR)
+    made = [raise_alert(where, DRIFT, NOW + hours * HOUR).action for hours in (7, 9, 10)]
+    assert made == ["", "", "repeated"]
+
+
+def test_alerts_of_an_earlier_release_are_read_as_they_are_and_handled(tmp_path):
+    where = AlertSettings(tmp_path)
+    raise_alert(where, DRIFT, NOW)
+    with sqlite3.connect(where.path) as db:
+        for column in ("acknowledged_s", "acknowledged_by", "muted_until_s", "muted_by"):
+            db.execute(f"ALTER TABLE alerts DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    (entry,) = open_alerts(where)
+    assert (entry.title, entry.acknowledged_by) == ("Drift", "")
+    assert mute_alert(where, entry.number, "Ana", NOW + HOUR).muted_by == "Ana"
+    assert open_alerts(where)[0].muted_until == NOW + HOUR

@@ -14,11 +14,15 @@ from churn_assets.alerting.rules import (
     gate_alerts,
     loss_alerts,
     monitoring_alerts,
+    release_alerts,
     waiting_alerts,
     waiting_key,
 )
 from churn_assets.monitoring.windows import OpenWindow
 from churn_assets.prediction_log.warehouse.read import Loss
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import ChampionPointer
+from churn_assets.promotion.releases import Releases
 from churn_assets_tests.alerting.reports import (
     BROKEN,
     FRESH,
@@ -31,6 +35,8 @@ from churn_assets_tests.alerting.reports import (
     window_drift,
     window_quality,
 )
+from churn_assets_tests.promotion.homes import champion, home_with, moves
+from churn_assets_tests.scoring.tiny import CONTRACT
 
 
 def keys(changes: AlertChanges) -> tuple[set[str], set[str]]:
@@ -162,6 +168,28 @@ def test_a_fall_of_the_labelled_figure_raises_an_alert_and_its_end_ends_it(statu
 )
 def test_a_challenger_has_alerts_as_it_goes(status, raised, ended):
     assert keys(gate_alerts("7", status, "so it is")) == (raised, ended)
+
+
+def test_a_release_that_ended_without_a_person_is_told_until_the_next_begins(tmp_path):
+    settings, (old, new) = home_with(tmp_path, 2)
+    moves(settings).move(champion(old), "first", "training", "the first")
+    releases = Releases(settings, Ledger(settings.ledger_path), ChampionPointer(tmp_path), contract=lambda: CONTRACT)
+
+    def done():
+        return Ledger(settings.ledger_path).policy_moves("done")
+
+    shadow = releases.shadow(new, "ana", "look")
+    assert keys(release_alerts(done())) == (set(), set())
+    numbers = {"checks": [{"check": "flips", "value": 0.4, "limit": 0.1, "status": "crossed"}]}
+    releases.end(shadow.after.id, "rolled_back", "40 % of the decisions differ", numbers)
+    (alert,) = release_alerts(done()).raised
+    assert (alert.key, alert.kind, alert.severity) == ("release_rolled_back:r000003", "release_rolled_back", "error")
+    assert f"The shadow of {new} was rolled back by service: 40 % of the decisions differ." in alert.message
+    assert alert.message.endswith("\nflips: crossed, value 0.4, limit 0.1")
+    again = releases.shadow(new, "ana", "again")
+    assert keys(release_alerts(done())) == (set(), {"release_rolled_back:r000003"})
+    releases.end(again.after.id, "inconclusive", "14 days have passed")
+    assert keys(release_alerts(done())) == ({"release_inconclusive:r000005"}, {"release_rolled_back:r000003"})
 
 
 def test_who_waits_for_approval_is_named_with_the_commands():

@@ -10,9 +10,11 @@ import pytest
 from churn_assets.access.keys import KeyStore
 from churn_assets.alerting.alerts import open_alerts
 from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.contract.load import load_contract
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.status import read_events
+from churn_assets.release.policy import read_policy
 from churn_assets_tests.dashboard.browser import read, visit
 from churn_assets_tests.test_home_0_1 import CHAMPION, FIRST, REFUSED, WAITING
 
@@ -46,9 +48,10 @@ def test_the_verdict_is_shown_line_by_line(visitor, made):
     ]
     text = visitor.get(f"/models/{REFUSED}").text
     assert all(" ".join(check.message.split()) in text for check in verdict.checks)
-    assert page["actions"] == []
-    assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["approve", "reject"]
-    assert visitor.json(f"/models/{FIRST}.json")["actions"] == ["roll-back"]
+    assert page["actions"] == ["shadow"]
+    assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["approve", "reject", "shadow"]
+    assert visitor.json(f"/models/{FIRST}.json")["actions"] == ["roll-back", "shadow", "canary"]
+    assert visitor.json(f"/models/{CHAMPION}.json")["actions"] == []
 
 
 def test_the_confirmation_shows_what_is_and_what_will_be(visitor):
@@ -104,6 +107,44 @@ def test_of_two_people_the_second_sees_what_the_first_has_done(settings):
     text = read(ben.post(path, {**fields, "by": "Ben"}, 409)).text
     assert f"Ana has made {FIRST} champion" in text
     assert len(Ledger(settings.ledger_path).moves()) == 3
+
+
+def test_a_release_is_started_shown_and_ended(settings):
+    visitor = visit(settings)
+    assert visitor.json("/models.json")["release"] is None
+    assert "Policy r00000" in visitor.post(*form_of(visitor, WAITING, "shadow"), status=200).text
+    policy = read_policy(settings.home)
+    assert (policy.kind, policy.challenger.version, policy.by, policy.why) == (
+        "shadow", WAITING, "Ana", "read the verdict"
+    )  # fmt: skip
+    release = visitor.json("/models.json")["release"]
+    assert (release["policy"], release["is_running"], release["arms"]) == (
+        policy.id, True, [["challenger", WAITING, 0.0], ["champion", CHAMPION, 1.0]]
+    )  # fmt: skip
+    assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["approve", "reject", "end"]
+    assert visitor.json(f"/models/{FIRST}.json")["actions"] == ["roll-back"]
+    visitor.post(*form_of(visitor, WAITING, "end"), status=200)
+    assert read_policy(settings.home).kind == "champion"
+    weights = load_contract(settings.contract_path).release.canary_weights
+    assert ", ".join(f"{weight:.0%}" for weight in weights) in visitor.get(f"/models/{FIRST}/canary").text
+    visitor.post(*form_of(visitor, FIRST, "canary"), status=200)
+    assert read_policy(settings.home).challenger.weight == weights[0]
+    assert read_champion(settings.home).version == CHAMPION
+
+
+def test_of_two_releases_at_once_the_second_is_told_who_made_the_first(settings):
+    ana, ben = visit(settings), visit(settings)
+    first, second = form_of(ana, WAITING, "shadow"), form_of(ben, FIRST, "canary")
+    ana.post(*first, status=200)
+    path, fields = second
+    assert "not possible now" in ben.post(path, {**fields, "by": "Ben"}, 409).text
+    ended = form_of(ben, WAITING, "end")
+    ana.post(*form_of(ana, WAITING, "end"), status=200)
+    ana.post(*form_of(ana, WAITING, "shadow"), status=200)
+    path, fields = ended
+    text = read(ben.post(path, {**fields, "by": "Ben"}, 409)).text
+    assert "Ana made the move shadow" in text
+    assert read_policy(settings.home).kind == "shadow"
 
 
 def test_a_changed_bundle_is_not_approved(settings):

@@ -16,6 +16,7 @@ from churn_assets_tests.test_home_0_1 import CHAMPION
 from churn_assets_tests.test_imports import HEAVY
 
 CUSTOMER = "C00000214"  # the first of the list
+LISTS = ("/calls", "/customer", "/try")
 QUERIES = {"/customer": f"?id={CUSTOMER}"}
 PATHS = {
     page.path: tuple(path.format(version=CHAMPION) + QUERIES.get(page.path, "") for path in (page.path, page.json_path))
@@ -27,7 +28,7 @@ PATHS = {
 def test_a_page_shows_the_numbers_of_its_json(visitor, path):
     page, json_path = PATHS[path]
     shown, values = visitor.get(page).numbers, set(numbers_in(visitor.json(json_path)))
-    assert shown, "a page without a number"
+    assert shown or path == "/try", "a page without a number"
     assert [number for number in shown if number not in values] == []
 
 
@@ -78,7 +79,7 @@ def loaded_for(made, *paths: str) -> set[str]:
 
 
 def test_no_page_loads_a_heavy_library(made):
-    """But the list of calls: Arrow itself imports pandas, where there is one, to make an array of Python's values."""
+    """But what reads the list of calls: Arrow itself imports pandas to make an array of Python's values."""
     pages = {path: page for path, (page, _) in PATHS.items()}
-    assert loaded_for(made, *(page for path, page in pages.items() if path not in ("/calls", "/customer"))) == set()
-    assert loaded_for(made, pages["/calls"], pages["/customer"]) <= {"pandas"}
+    assert loaded_for(made, *(page for path, page in pages.items() if path not in LISTS)) == set()
+    assert loaded_for(made, *(pages[path] for path in LISTS)) <= {"pandas"}

@@ -151,7 +151,7 @@ def test_a_shadow_that_a_person_ends_decides_nothing(home):
     assert status_of(settings, v2) == "approved"
 
 
-NUMBERS = {"status": "crossed", "checks": [{"check": "error_rate", "value": 0.1, "limit": 0.005}]}
+NUMBERS = {"status": "crossed", "checks": [{"check": "error_rate", "value": 0.1, "limit": 0.005, "status": "crossed"}]}
 
 
 @pytest.mark.parametrize("outcome", ["rolled_back", "inconclusive"])

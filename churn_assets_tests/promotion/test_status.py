@@ -16,7 +16,9 @@ def challenged(ledger, version):
 
 def test_a_fresh_home_has_nothing_to_tell(tmp_path):
     assert read_ledger_status(place(tmp_path)).lines == []
-    assert read_ledger_status(place(tmp_path)).to_json() == {"challengers": [], "requests": [], "last_decision": None}
+    nothing = {"challengers": [], "requests": [], "last_decision": None}
+    no_release = {"policy": None, "running": False, "waits_for": "", "guardrails": None, "problem": None}
+    assert read_ledger_status(place(tmp_path)).to_json() == {**nothing, **no_release}
     assert read_events(place(tmp_path)) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.errors import DataError, RowsRejected
+from churn_assets.errors import ContractConflict, DataError, RowsRejected
 from churn_assets.features.compile import as_of_days
 from churn_assets.scoring.online import CustomerScorer, InputWarning, calibrate_value
 from churn_assets_tests.scoring.tiny import AS_OF, CALIBRATIONS, KINDS, customers, json_rows, scorer_of
@@ -83,7 +83,7 @@ def test_a_feature_beyond_32_bits_is_missing_as_in_a_table(kind):
 
 def test_a_row_that_breaks_a_rule_is_refused_with_its_values():
     (row,) = json_rows(customers(1, seed=3))
-    with pytest.raises(RowsRejected, match=r"lastorder '2011-01-01'.*created_before_last_order"):
+    with pytest.raises(ContractConflict, match=r"lastorder '2011-01-01'.*created_before_last_order"):
         CustomerScorer(scorer_of()).score({**row, "created": "2012-01-01", "lastorder": "2011-01-01"}, AT)
 
 

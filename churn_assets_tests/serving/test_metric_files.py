@@ -58,7 +58,9 @@ filler = fill(folder)
 
 def more(name):
     columns = [f"{name} {number} {'x' * 180}" for number in range(1500)]
-    metrics.model(name, "a contract", "boosted", frozenset(columns))
+    metrics.know_columns(frozenset(columns))
+    metrics.models.loaded(name, 0.1, 2**20)
+    metrics.shadowed("ok", 1)
     for column in columns:
         metrics.warned(column)
         metrics.predicted(name + column[:12], "champion", "ok")

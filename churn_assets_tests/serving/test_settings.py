@@ -96,6 +96,7 @@ PROVOKED = {
     "400": lambda client: client.post("/predict", content=b'{"sent":1', headers=JSON),
     "404": lambda client: client.get("/none"),
     "405": lambda client: client.put("/predict"),
+    "409": lambda client: client.post("/predict", json={**ASKED, "created": "2013-08-12"}),
     "413": lambda client: client.post("/predict", content=b" " * 2_000_000, headers=JSON),
     "415": lambda client: client.post("/predict", content=b"{}", headers={"content-type": "text/plain"}),
     "422": lambda client: client.post("/predict", json={**ASKED, "sent": -1}),

@@ -104,6 +104,10 @@ def show_alerts(entries: Sequence[Entry]) -> None:
         )
         for line in [*entry.message.splitlines(), *entry.ending.splitlines()]:
             say(f"  {line}")
+        if entry.acknowledged_by:
+            say(f"  acknowledged by {entry.acknowledged_by}")
+        if entry.muted_until is not None:
+            say(f"  muted by {entry.muted_by} until {entry.muted_until:%Y-%m-%d %H:%M} UTC")
         for name, why in entry.undelivered.items():
             out.print(f"  [yellow]not taken by {escape(name)}: {escape(why)}[/yellow]", soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from churn_assets.html.charts import Axis, Chart, Mark, intervals
 from churn_assets.monitoring.performance.realized import Figure
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Challenger, Check, Move
+from churn_assets.promotion.rollout.policies import RUNNING
+from churn_assets.promotion.rollout.status import ReleaseStatus, challenger_rows
 from churn_assets.promotion.status import Event, read_events, report_folder
+from churn_assets.release.policy import read_policy
 from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard
 
@@ -44,10 +48,27 @@ class Model:
 
 
 @dataclass(frozen=True)
+class ReleaseState:
+    """The policy in force: its arms as (name, version, weight), what it waits for and how many rows its challenger has
+    scored; `is_running` for a shadow, canary or ab."""
+
+    policy: str
+    kind: str
+    arms: tuple[tuple[str, str, float], ...]
+    is_running: bool
+    waits_for: str
+    rows: int
+    by: str
+    why: str
+    since_at: dt.datetime
+
+
+@dataclass(frozen=True)
 class Models:
-    """The page: every version, the newest training first, and what happened to them, the newest first."""
+    """The page: the release, every version, the newest training first, and what happened to them, the newest first."""
 
     champion: str
+    release: ReleaseState | None
     models: tuple[Model, ...]
     history: tuple[Event, ...]
     problems: tuple[str, ...]
@@ -94,7 +115,8 @@ def read_models(sources: Sources, parameters: Mapping[str, str]) -> Models:
     models = [_model(sources, known, version) for version in known.versions()]
     models.sort(key=lambda model: (model.role == "champion", model.trained_at), reverse=True)
     events = attempt(problems, lambda: read_events(sources.settings)) or []
-    return Models(known.champion, tuple(models), tuple(reversed(events)), tuple(dict.fromkeys(problems)))
+    release = attempt(problems, lambda: read_release(sources)) if known.champion else None
+    return Models(known.champion, release, tuple(models), tuple(reversed(events)), tuple(dict.fromkeys(problems)))
 
 
 def read_model(sources: Sources, parameters: Mapping[str, str]) -> ModelPage:
@@ -133,6 +155,29 @@ def read_model(sources: Sources, parameters: Mapping[str, str]) -> ModelPage:
     )
 
 
+def read_release(sources: Sources) -> ReleaseState | None:
+    """How the release stands; None while no policy is in force. Nothing is written: what a killed process left is
+    finished by the next move. Raises PolicyCorrupt, PointerCorrupt, CountsUnreadable."""
+    home = sources.settings.home
+    policy, champion = read_policy(home), read_champion(home)
+    if policy is None or champion is None or policy.champion.version != champion.version:
+        return None
+    rows = challenger_rows(home, policy) if policy.kind in RUNNING else 0
+    status = ReleaseStatus(policy, (policy.id,), rows, None, (), "")
+    arms = tuple((arm.name, arm.version, arm.weight) for arm in policy.arms)
+    return ReleaseState(
+        policy=policy.id,
+        kind=policy.kind,
+        arms=arms,
+        is_running=status.is_running,
+        waits_for=status.waits_for,
+        rows=status.rows,
+        by=policy.by,
+        why=policy.why,
+        since_at=policy.at,
+    )
+
+
 def draw_model(page: ModelPage) -> dict[str, Chart]:
     """PR-AUC of model and champion with their intervals."""
     rows = [
@@ -163,6 +208,7 @@ class _Known:
     challengers: tuple[Challenger, ...]
     moves: tuple[Move, ...]
     bundles: tuple[str, ...]
+    running: tuple[str, ...]  # versions that a release lets in beside the champion
 
     @classmethod
     def of(cls, sources: Sources, problems: list[str]) -> _Known:
@@ -171,7 +217,11 @@ class _Known:
         moves = attempt(problems, lambda: sources.ledger.moves("done")) or ()
         folder = sources.settings.bundles_dir
         bundles = sorted(p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name)) if folder.is_dir() else []
-        return cls(champion.version if champion else "", tuple(challengers), tuple(moves), tuple(bundles))
+        policy = attempt(problems, lambda: read_policy(sources.settings.home))
+        version = champion.version if champion else ""
+        in_force = policy is not None and policy.champion.version == version and policy.kind in RUNNING
+        running = tuple(arm.version for arm in policy.arms if arm.version != version) if policy and in_force else ()
+        return cls(version, tuple(challengers), tuple(moves), tuple(bundles), running)
 
     def versions(self) -> list[str]:
         others = [*(c.version for c in self.challengers), *(m.to.version for m in self.moves)]
@@ -194,6 +244,10 @@ class _Known:
             return "former champion"
         return challenger.status.replace("_", " ") if challenger else "registered"
 
+    def _is_free(self, version: str) -> bool:
+        """Whether a release of this version can begin: none runs, and it does not answer."""
+        return not self.running and self.champion not in ("", version)
+
     def actions(self, version: str) -> tuple[str, ...]:
         challenger = self.newest(version)
         status = "" if challenger is None or version == self.champion else challenger.status
@@ -201,6 +255,11 @@ class _Known:
             "approve": status in _APPROVABLE,
             "reject": status in _REJECTABLE,
             "roll-back": version != self.champion and self.was_champion(version),
+            "shadow": self._is_free(version) and version in self.bundles,
+            "canary": (self._is_free(version) or version in self.running)
+            and (status in ("approved", "rejected") or self.was_champion(version)),
+            "promote": version in self.running and status in ("approved", "rejected"),
+            "end": version in self.running,
         }
         return tuple(name for name, there in possible.items() if there)
 

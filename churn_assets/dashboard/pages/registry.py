@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from churn_assets.dashboard.pages.alerts import read_alerts
 from churn_assets.dashboard.pages.calls import draw_calls, read_calls
 from churn_assets.dashboard.pages.customer import draw_customer, read_customer
 from churn_assets.dashboard.pages.models import draw_model, read_model, read_models
 from churn_assets.dashboard.pages.monitoring import draw_monitoring, read_monitoring
 from churn_assets.dashboard.pages.overview import draw_overview, read_overview
 from churn_assets.dashboard.pages.performance import draw_performance, read_performance
+from churn_assets.dashboard.pages.try_customer import draw_try, read_try
 from churn_assets.dashboard.session import VIEW
 from churn_assets.dashboard.sources import Sources
 from churn_assets.html.charts import Chart
@@ -48,4 +50,6 @@ PAGES = (
     Page("/performance", "Performance", "performance", read_performance, draw_performance, menu="Performance"),
     Page("/models", "Models", "models", read_models, menu="Models"),
     Page("/models/{version}", "Model", "model", read_model, draw_model),
+    Page("/try", "Try a customer", "try", read_try, draw_try, menu="Try"),
+    Page("/alerts", "Alerts", "alerts", read_alerts, menu="Alerts"),
 )

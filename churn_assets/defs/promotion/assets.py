@@ -155,7 +155,7 @@ def retraining_decision(
     context: dg.AssetExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts], config: Asking
 ) -> JsonResult:
     """Nothing, investigate data, wait or retrain, with its reason; a request for a run is in the ledger."""
-    from churn_assets.alerting.rules import alias_alerts, gate_alerts, monitoring_alerts
+    from churn_assets.alerting.rules import alias_alerts, gate_alerts, monitoring_alerts, release_alerts
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
@@ -177,6 +177,7 @@ def retraining_decision(
     changes = monitoring_alerts(reports.quality, reports.drift, reports.performance, investigate)
     changes += _log_alerts(settings)
     changes += alias_alerts(alias.moved, alias.message, datetime.now(UTC))
+    changes += release_alerts(ledger.policy_moves("done"))
     for challenger in ledger.challengers("waiting_approval"):  # it reminds of those that wait for a person
         changes += gate_alerts(challenger.version, challenger.status, challenger.message)
     stored = record.to_json()

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
+from churn_assets.defs.alerts import HomeAlerts
 from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.heartbeat import beat
@@ -78,10 +79,13 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     def promote_on_approval(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
         service.recover()
+        _tell_releases(context, settings, ledger)
         if not ledger.challengers_to_promote():
             return dg.SkipReason("no challenger waits for the gate")
         runs = runs_to_promote(service, ledger, context.instance)
-        return dg.SensorResult(run_requests=runs) if runs else dg.SkipReason("no challenger waits for the gate")
+        if not runs:
+            return dg.SkipReason("no challenger waits for the gate")
+        return dg.SensorResult(run_requests=runs, cursor=context.cursor)
 
     @dg.run_failure_sensor(
         description="Opens a request again, up to three times, when its run has failed.",
@@ -94,6 +98,17 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
 
     own_jobs = [sensor for sensor in (retrain_on_decision, promote_on_approval) if sensor.job_name in jobs]
     return [requests_of_failed_runs, *own_jobs]
+
+
+def _tell_releases(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger) -> None:
+    """Raise and end the alerts of releases, once for each move of the policy: the cursor is the newest one's number."""
+    newest = ledger.newest_policy_move("done")
+    if newest is None or context.cursor == str(newest.number):
+        return
+    from churn_assets.alerting.rules import release_alerts
+
+    HomeAlerts(settings.home).update(context.log, release_alerts(ledger.policy_moves("done")))
+    context.update_cursor(str(newest.number))
 
 
 def runs_to_retrain(service: PromotionService, ledger: Ledger, instance: Runs) -> list[dg.RunRequest]:

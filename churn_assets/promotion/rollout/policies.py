@@ -62,17 +62,19 @@ class Policies:
 
     def is_settled(self) -> bool:
         """Whether `settle` would change nothing; needs no lock."""
-        return self._ledger.newest_policy_move("intended") is None and self._next() is None
+        unfinished, newest = self._ledger.policy_heads()
+        return unfinished is None and self._next(newest) is None
 
     def settle(self, numbers: Mapping[str, Any] | None = None) -> None:
         """Finish or abandon what a killed process left, follow the champion, and write the file again if it is not the
         ledger's policy. `numbers` are noted in a move that follows the champion."""
-        unfinished = self._ledger.newest_policy_move("intended")
+        unfinished, newest = self._ledger.policy_heads()
         if unfinished is not None:
             written = self._in_file() == unfinished.after
             end = self._ledger.finish_policy if written else self._ledger.abandon_policy
             end(unfinished.number, self._clock())
-        step = self._next()
+            newest = unfinished if written else newest
+        step = self._next(newest)
         if isinstance(step, Draft):
             self.put(replace(step, numbers=numbers))
         elif step is not None:
@@ -97,12 +99,12 @@ class Policies:
         self._ledger.finish_policy(number, at)
         return replace(move, status="done", ended_at=at)
 
-    def _next(self) -> Draft | Policy | None:
-        """What is still to be done: a move, or the ledger's policy that the file does not hold."""
-        champion, newest = self._champion(), self._ledger.newest_policy_move("done")
+    def _next(self, newest: PolicyMove | None) -> Draft | Policy | None:
+        """What is still to be done after the newest done move: a move, or its policy, which the file does not hold."""
+        champion = self._champion()
         if champion is None:
             return None
-        current = self.current
+        current = newest.after if newest is not None else self._in_file()
         if current is None or not _names(current, champion):
             return self._following(champion, current)
         if (thrown_out := self._thrown_out(current)) is not None:

@@ -9,26 +9,26 @@ from typing import cast
 
 from starlette.responses import Response
 
-from churn_assets.errors import RowsRejected, Violation, describe_value
+from churn_assets.errors import ContractConflict, RowsRejected, Violation, describe_value
 from churn_assets.serving.explanations.client import ProcessStarting, TooManyWaiting
 from churn_assets.serving.explanations.messages import Answer, Kind, Question
-from churn_assets.serving.http import Refused, invalid, parse_json, unavailable
+from churn_assets.serving.http import Refused, conflict, invalid, parse_json, unavailable
 from churn_assets.serving.predict import AS_OF, RequestContext, read_as_of
 from churn_assets.serving.routing.router import Arm
 from churn_assets.serving.worker import Worker, log_event
 
 
 async def answer_explanation(worker: Worker, arm: Arm, path: str, body: bytes, context: RequestContext) -> Response:
-    """The answer to one customer. Raises Refused: 422 for a customer that breaks the contract, 503 while too many wait,
-    the process starts, or the model has nothing to explain with."""
+    """The answer to one customer. Raises Refused: 422 for a customer that breaks the contract, 409 for one that
+    breaks a rule, 503 while too many wait, the process starts, or the model has nothing to explain with."""
     kind, start = cast(Kind, path.removeprefix("/")), time.perf_counter()
     try:
         answer = await _ask(worker, _question(arm, kind, body, context))
-        if answer.status == "rejected":
-            raise RowsRejected(answer.violations)
+        if answer.status in ("rejected", "conflict"):
+            raise (RowsRejected if answer.status == "rejected" else ContractConflict)(answer.violations)
     except RowsRejected as error:
         worker.metrics.explained(kind, "rejected")
-        raise invalid(error.violations) from None
+        raise (conflict if isinstance(error, ContractConflict) else invalid)(error.violations) from None
     if answer.status == "unavailable":
         raise unavailable("no_model", answer.text, 60)
     if answer.status == "failed":

@@ -11,7 +11,7 @@ from churn_assets.errors import Violation
 from churn_assets.scoring.online import InputWarning
 
 Kind = Literal["explain", "counterfactual", "anchor"]
-Status = Literal["ok", "rejected", "unavailable", "failed"]
+Status = Literal["ok", "rejected", "conflict", "unavailable", "failed"]
 
 AS_OF = "as_of"  # the field of a customer that is no column
 LENGTH = 4  # bytes of the length in front of a frame
@@ -31,7 +31,8 @@ class Question(Struct, frozen=True, array_like=True):
 
 
 class Answer(Struct, frozen=True, array_like=True):
-    """`body` is the JSON of an `ok` answer; `text` says why there is none; `violations` are those of a rejected row."""
+    """`body` is the JSON of an `ok` answer; `text` says why there is none; `violations` are those of a row that
+    is rejected or conflicts with the contract."""
 
     status: Status
     body: bytes = b""

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from churn_assets.errors import BundleError, ChurnError, DataError, RowsRejected, Violation, one_line
+from churn_assets.errors import BundleError, ChurnError, ContractConflict, DataError, RowsRejected, Violation, one_line
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.explain import Explainer
 from churn_assets.scoring.explanations.anchor import AnchorSearch
@@ -87,11 +87,13 @@ def answer(question: Question) -> Answer:
     """The answer to a question, or why there is none; no exception leaves it."""
     try:
         return Answer("ok", msgspec.json.encode(_model(Path(question.bundle)).answer(question)))
+    except ContractConflict as error:
+        return Answer("conflict", violations=list(error.violations))
     except RowsRejected as error:
         return Answer("rejected", violations=list(error.violations))
     except DataError as error:
         expected = "values that give a finite score"
-        return Answer("rejected", violations=[Violation(0, "", str(error).partition(";")[0], expected)])
+        return Answer("conflict", violations=[Violation(0, "", str(error).partition(";")[0], expected)])
     except BundleError as error:
         return Answer("unavailable", text=one_line(error, 300))
     except ChurnError as error:

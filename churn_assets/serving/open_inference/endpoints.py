@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from churn_assets.contract.model import Contract
-from churn_assets.errors import RowsRejected, Violation
+from churn_assets.errors import ContractConflict, RowsRejected, Violation
 from churn_assets.serving.http import Refused
 from churn_assets.serving.open_inference.customers import (
     AS_OF,
@@ -23,7 +23,7 @@ from churn_assets.serving.open_inference.customers import (
 )
 from churn_assets.serving.open_inference.messages import Target, V2ModelMetadata, V2ServerMetadata, V2TensorMetadata
 from churn_assets.serving.open_inference.tensors import Tensor, TensorError
-from churn_assets.serving.predict import PredictionResult
+from churn_assets.serving.predict import PredictionResult, RequestContext
 from churn_assets.serving.routing.router import Router
 from churn_assets.serving.routing.split import score_many, score_one
 
@@ -55,31 +55,37 @@ class InferenceEndpoints:
         self, target: Target, read: Callable[[Contract], InferenceRequest], size: int, facts: RequestFacts
     ) -> Inference:
         """Score the customers of a message of `size` bytes, which `read` reads: one as `/predict` does, several as
-        `/predict_batch`. `read` may raise RowsRejected, TensorError and Refused, and may run in a thread."""
+        `/predict_batch`. `read` may raise RowsRejected, TensorError and Refused, and may run in a thread. Tensors and
+        values that do not fit the model are a conflict with it: the protocol's own schema allows them."""
         context = self._handlers.context(facts)
         router = self._router(target)
         names: list[str] = []
 
         def score() -> PredictionResult:
-            contract = router.champion.model.contract
             try:
-                request = read(contract)
+                request = read(router.champion.model.contract)
             except TensorError as error:
-                raise RowsRejected([Violation(0, error.tensor, error.problem, error.expected)]) from None
-            check_outputs(request.outputs)
+                raise ContractConflict([Violation(0, error.tensor, error.problem, error.expected)]) from None
             names.extend(request.outputs)
-            customers = read_customers(contract, request.inputs, self._batch_rows)
-            self._handlers.check_queue(len(customers))
-            as_of = request.parameters.get(AS_OF)
-            if len(customers) > 1:
-                return score_many(router, customers, as_of, context)
-            return score_one(router, customers[0] if as_of is None else {**customers[0], AS_OF: as_of}, context)
+            try:
+                return self._score(router, request, context)
+            except RowsRejected as error:
+                raise ContractConflict(error.violations) from None
 
         answer = self._handlers.answer if size <= SMALL_BODY else self._handlers.answer_in_thread
         responses = (await answer(router, score)).responses
         versions = {response.model_version for response in responses}
         version = responses[0].model_version if len(versions) == 1 else ""
         return Inference(version, router.champion.model.contract.name, output_tensors(responses, names))
+
+    def _score(self, router: Router, request: InferenceRequest, context: RequestContext) -> PredictionResult:
+        check_outputs(request.outputs)
+        customers = read_customers(router.champion.model.contract, request.inputs, self._batch_rows)
+        self._handlers.check_queue(len(customers))
+        as_of = request.parameters.get(AS_OF)
+        if len(customers) > 1:
+            return score_many(router, customers, as_of, context)
+        return score_one(router, customers[0] if as_of is None else {**customers[0], AS_OF: as_of}, context)
 
     def is_ready(self, target: Target | None = None) -> bool:
         """Whether the model, in that version, can answer. Raises Refused for another model or version."""

@@ -40,8 +40,8 @@ STREAMS = 100  # calls at once on a connection
 STOP_S = 5.0  # for calls that were accepted, once the service stops
 _CODES = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
-    408: "DEADLINE_EXCEEDED", 413: "RESOURCE_EXHAUSTED", 422: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
-    503: "UNAVAILABLE",
+    408: "DEADLINE_EXCEEDED", 409: "INVALID_ARGUMENT", 413: "RESOURCE_EXHAUSTED", 422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE",
 }  # fmt: skip
 # As whose route a call is let in and counted.
 _ROUTES = dict(

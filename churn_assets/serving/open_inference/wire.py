@@ -37,7 +37,7 @@ _decode = msgspec.json.Decoder(V2InferRequest).decode
 
 def read_request(body: bytes, header_length: int | None, most_values: int) -> WireRequest:
     """The request of a body; `header_length` is the length of its JSON if raw bytes follow. Raises Refused for what is
-    no JSON or has more than `most_values` values, RowsRejected for what is no request of the protocol."""
+    no JSON or has more than `most_values` values, RowsRejected for what is no request of the protocol, TensorError."""
     head, raw = body, memoryview(b"")
     if header_length is not None:
         if header_length > len(body):
@@ -47,10 +47,7 @@ def read_request(body: bytes, header_length: int | None, most_values: int) -> Wi
         head, raw = body[:header_length], view[header_length:]
     check_values(head, most_values)
     message: V2InferRequest = parse_json(head, _read_message)
-    try:
-        tensors = _tensors(message.inputs, raw)
-    except TensorError as error:
-        raise RowsRejected([Violation(0, error.tensor, error.problem, error.expected)]) from None
+    tensors = _tensors(message.inputs, raw)
     outputs = message.outputs
     names = [output.name for output in outputs]
     all_binary = bool(message.parameters.get(_ALL_BINARY, False))

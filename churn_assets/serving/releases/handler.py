@@ -30,7 +30,7 @@ from churn_assets.errors import (
 )
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.releases import LOOP, SERVICE, AbArm, Releases
-from churn_assets.serving.http import Refused, invalid, json_response, parse_json, read_body, unavailable
+from churn_assets.serving.http import Refused, conflict, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.releases import messages
 from churn_assets.serving.releases.status import describe_move, describe_policy, describe_release
 from churn_assets.serving.worker import Worker
@@ -59,7 +59,7 @@ class ReleaseHandlers:
         by = _name(request.state.facts.key_id, move.by)
         if isinstance(move, messages.AbMove) and sum(arm.weight for arm in move.arms.values()) > 1.0 + 1e-9:
             total = sum(arm.weight for arm in move.arms.values())
-            raise invalid([Violation(0, "arms", f"weights that sum to {total:g}", "weights that sum to at most 1")])
+            raise conflict([Violation(0, "arms", f"weights that sum to {total:g}", "weights that sum to at most 1")])
         return await self._answer(lambda: self._move(move, by))
 
     async def retrain(self, request: Request) -> Response:
@@ -170,7 +170,7 @@ def _name(key_id: str | None, by: str | None) -> str:
         return f"key {key_id}" if by is None else f"{by} (key {key_id})"
     if by is None or by.strip().lower() in _AUTOMATIC:
         found = "no such field" if by is None else describe_value(by)
-        raise invalid([Violation(0, "by", found, "the name of a person, as this home has no API keys")])
+        raise conflict([Violation(0, "by", found, "the name of a person, as this home has no API keys")])
     return by
 
 

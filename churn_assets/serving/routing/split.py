@@ -113,7 +113,7 @@ class _Split:
         try:
             self._score_group(self._router.champion, places, failed)
         except RowsRejected as error:
-            raise RowsRejected([replace(each, row=places[each.row]) for each in error.violations]) from None
+            raise type(error)([replace(each, row=places[each.row]) for each in error.violations]) from None
         except Exception as error:
             self._note(error)
             self._errors[CHAMPION] += bool(own)

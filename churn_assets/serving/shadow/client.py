@@ -23,7 +23,7 @@ from churn_assets.settings import ServingSettings
 NICENESS = 10  # of 19: after /predict, and still some of a busy machine
 MAX_BYTES = 16 * 2**20  # of rows that wait for the process
 PIPE_BYTES = 2**19  # of rows that were handed on, and that the process has not taken from the pipe
-TICK_S, IDLE_S = 0.05, 0.25  # between two looks with and without a policy that shadows
+TICK_S, IDLE_S = 0.1, 0.25  # between two looks with and without a policy that shadows
 COUNTS_S = 1.0  # between two writes of what was dropped
 FIRST_DELAY_S, LAST_DELAY_S = 1.0, 30.0  # before a process that has died is started again: twice as long each time
 STEADY_S = 60.0  # after which a process that dies is started as the first one

@@ -7,13 +7,18 @@ import dagster as dg
 import pytest
 from dagster._core.events import JobCanceledData
 
+from churn_assets.alerting.alerts import all_alerts
+from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, RUN_KEY, record_failure, release_sensors
 from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import ChampionPointer
 from churn_assets.promotion.records import Decision, DecisionInputs, Person
+from churn_assets.promotion.releases import Releases
 from churn_assets.promotion.service import PromotionService
 from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import AT, champion, history, home_with, moves, record_decision, verdict
+from churn_assets_tests.scoring.tiny import CONTRACT
 
 KEY = "retrain-drift-7-v1-1"
 JOBS = {"retrain", "promote"}
@@ -269,3 +274,18 @@ def test_the_sensors_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_release_that_ended_is_told_by_the_next_tick_and_once(home):
+    moves(home.settings).move(champion(home.versions[0]), "first", "training", "the first")
+    releases = Releases(home.settings, home.ledger, ChampionPointer(home.settings.home), contract=lambda: CONTRACT)
+    releases.end(releases.shadow(home.versions[1], "ana", "look").after.id, "rolled_back", "its scores are 0")
+    sensor = home.sensors["promote_on_approval"]
+    with dg.build_sensor_context(instance=home.instance) as context:
+        first = sensor.evaluate_tick(context)
+    assert first.cursor == "3"
+    (alert,) = all_alerts(AlertSettings(home.settings.home))
+    assert (alert.kind, alert.times) == ("release_rolled_back", 1)
+    with dg.build_sensor_context(instance=home.instance, cursor=first.cursor) as context:
+        assert sensor.evaluate_tick(context).cursor == "3"
+    assert [entry.times for entry in all_alerts(AlertSettings(home.settings.home))] == [1]

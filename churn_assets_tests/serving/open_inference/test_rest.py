@@ -193,28 +193,28 @@ def changed(name: str, /, **change: Any) -> dict[str, Any]:
 REFUSED = [
     ({}, 422, "missing required field `inputs`"),
     ([], 422, "Expected `object`"),
-    ({"inputs": []}, 422, "no tensor"),
-    (changed("sent", data=[-1]), 422, "row 0, column 'sent': found -1, expected a whole number from 0 to 1000"),
-    (changed("sent", data=[None]), 422, "column 'sent': found null"),
-    (changed("city", data=["Paris"]), 422, "column 'city'"),
-    (changed("created", data=[""]), 422, "column 'created': found null"),
-    (changed("sent", datatype="INT65"), 422, "the datatype is 'INT65'"),
-    (changed("sent", datatype="FP64", data=["1"]), 422, "element 0 is of another type"),
-    (changed("sent", data=[True]), 422, "element 0 is of another type"),
-    (changed("sent", shape=[2]), 422, "it has 1 elements, expected 2"),
-    (changed("sent", shape=[-1]), 422, "the shape is [-1]"),
-    (changed("sent", shape=[1, 1, 1]), 422, "the shape is [1, 1, 1]"),
-    (changed("sent", shape=[2**62, 2**62]), 422, "the shape is"),
-    (changed("sent", shape=[1, 2], data=[1, 2]), 422, "the shape [1, 2], expected [1] or [1, 1]"),
-    (changed("sent", name="spend"), 422, "did you mean 'spent'?"),
-    (changed("sent", name="spent"), 422, "two inputs of this name"),
-    (changed("sent", data=None), 422, "it has no data"),
-    (changed("sent", parameters={"binary_data_size": 8}), 422, "binary_data_size is 8"),
-    ({"inputs": [t for t in tensors([ROW]) if t["name"] != "sent"]}, 422, "column 'sent': found no such field"),
-    ({**request([ROW]), "parameters": {"as_of": 3}}, 422, "column 'as_of': found 3"),
-    (request([ROW], outputs=[{"name": "churns"}]), 422, "did you mean 'churn'?"),
-    (request([ROW], outputs=[{"name": "churn"}] * 2), 422, "an output twice"),
-    ({"inputs": [{"name": "rows", "datatype": "BYTES", "shape": [1, 3], "data": ["a", "b", "c"]}]}, 422, "[rows, 7]"),
+    ({"inputs": []}, 409, "no tensor"),
+    (changed("sent", data=[-1]), 409, "row 0, column 'sent': found -1, expected a whole number from 0 to 1000"),
+    (changed("sent", data=[None]), 409, "column 'sent': found null"),
+    (changed("city", data=["Paris"]), 409, "column 'city'"),
+    (changed("created", data=[""]), 409, "column 'created': found null"),
+    (changed("sent", datatype="INT65"), 409, "the datatype is 'INT65'"),
+    (changed("sent", datatype="FP64", data=["1"]), 409, "element 0 is of another type"),
+    (changed("sent", data=[True]), 409, "element 0 is of another type"),
+    (changed("sent", shape=[2]), 409, "it has 1 elements, expected 2"),
+    (changed("sent", shape=[-1]), 409, "the shape is [-1]"),
+    (changed("sent", shape=[1, 1, 1]), 409, "the shape is [1, 1, 1]"),
+    (changed("sent", shape=[2**62, 2**62]), 409, "the shape is"),
+    (changed("sent", shape=[1, 2], data=[1, 2]), 409, "the shape [1, 2], expected [1] or [1, 1]"),
+    (changed("sent", name="spend"), 409, "did you mean 'spent'?"),
+    (changed("sent", name="spent"), 409, "two inputs of this name"),
+    (changed("sent", data=None), 409, "it has no data"),
+    (changed("sent", parameters={"binary_data_size": 8}), 409, "binary_data_size is 8"),
+    ({"inputs": [t for t in tensors([ROW]) if t["name"] != "sent"]}, 409, "column 'sent': found no such field"),
+    ({**request([ROW]), "parameters": {"as_of": 3}}, 409, "column 'as_of': found 3"),
+    (request([ROW], outputs=[{"name": "churns"}]), 409, "did you mean 'churn'?"),
+    (request([ROW], outputs=[{"name": "churn"}] * 2), 409, "an output twice"),
+    ({"inputs": [{"name": "rows", "datatype": "BYTES", "shape": [1, 3], "data": ["a", "b", "c"]}]}, 409, "[rows, 7]"),
     (b'{"inputs": [', 400, "not JSON"),
     (b'{"inputs": [{"name": "sent", "datatype": "FP64", "shape": [1], "data": [NaN]}]}', 400, "not JSON"),
 ]  # fmt: skip
@@ -233,8 +233,8 @@ def test_a_request_that_is_none_of_this_model_is_refused_and_not_logged(tmp_path
     [
         (lambda body, length: (body, length + 10_000), None, 400, "Inference-Header-Content-Length says"),
         (lambda body, length: (body, "x"), None, 400, "expected a whole number"),
-        (lambda body, length: (body[:-1], length), None, 422, "binary_data_size"),
-        (lambda body, length: (body + b"x", length), None, 422, "1 bytes belong to no input"),
+        (lambda body, length: (body[:-1], length), None, 409, "binary_data_size"),
+        (lambda body, length: (body + b"x", length), None, 409, "1 bytes belong to no input"),
     ],
 )
 def test_raw_bytes_that_do_not_fit_are_refused(home, change, length, status, problem):
@@ -258,7 +258,7 @@ def test_a_page_of_another_origin_cannot_send_a_request(home, headers, status):
 
 def test_limits_of_rows_and_values(home):
     assert "21 customers" not in post(home, INFER, request(ROWS), batch_rows=20).text
-    assert "20 customers" in assert_v2_error(post(home, INFER, request(ROWS), batch_rows=19), 422)
+    assert "20 customers" in assert_v2_error(post(home, INFER, request(ROWS), batch_rows=19), 409)
     long = changed("sent", data=[1] * 5000)
     assert "values, expected at most" in assert_v2_error(post(home, INFER, long, batch_rows=10), 413)
 

@@ -16,12 +16,14 @@ import psutil
 from churn_assets.prediction_log.records import Prediction
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.prediction_log.warehouse.read import read_lines
+from churn_assets.promotion.releases import Releases
 from churn_assets.release.counts import read_counts
-from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, write_policy
+from churn_assets.release.policy import CHALLENGER, CHAMPION, write_policy
 from churn_assets.release.replay import answered_id, replay, shadow_id
+from churn_assets.settings import Settings
 from churn_assets_tests.prediction_log.home import ask as query
 from churn_assets_tests.prediction_log.home import settings as settings_of
-from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows
+from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, TEXT, customers, json_rows
 from churn_assets_tests.serving.client import in_process, served
 from churn_assets_tests.serving.shadow.rig import DECODE, home_with_shadow, scorer_of_arm
 
@@ -50,13 +52,17 @@ async def until(holds, seconds=30.0):
 
 
 def test_answers_are_the_same_and_each_has_a_row_of_the_shadow(tmp_path):
-    policy = home_with_shadow(tmp_path)
+    """The policy is started and ended by the moves of a release."""
+    challenger = home_with_shadow(tmp_path).challenger
+    (tmp_path / "tiny.toml").write_text(TEXT)
+    environ = {"CHURN_HOME": str(tmp_path), "CHURN_CONTRACT": str(tmp_path / "tiny.toml")}
+    releases = Releases.of(Settings.from_environ(environ))
 
     async def go():
         async with in_process(tmp_path) as (client, worker):
             alone = await answers_of(client)
             assert worker.shadow.pid is None
-            write_policy(tmp_path, policy)
+            policy = releases.shadow(challenger.version, "ana", "try it").after
             await until(lambda: worker.shadow.is_scoring)
             pid = worker.shadow.pid
             shadowed = await answers_of(client)
@@ -65,12 +71,12 @@ def test_answers_are_the_same_and_each_has_a_row_of_the_shadow(tmp_path):
             ready = (await client.get("/readyz")).json()
             await until(lambda: read_counts(tmp_path, policy.id).pairs.rows == 40)
             metrics = (await client.get("/metrics")).text
-            (tmp_path / POLICY).unlink()
+            releases.rollback("ana", "enough")
             await until(lambda: not psutil.pid_exists(pid))
             await client.post("/predict", json=ROWS[0])
-            return alone, shadowed, ready, metrics
+            return policy, alone, shadowed, ready, metrics
 
-    alone, shadowed, ready, metrics = asyncio.run(go())
+    policy, alone, shadowed, ready, metrics = asyncio.run(go())
     assert shadowed == alone
     assert ready["detail"] == {}
     assert "churn_shadow_dropped_total 0.0" in metrics
@@ -79,9 +85,9 @@ def test_answers_are_the_same_and_each_has_a_row_of_the_shadow(tmp_path):
     assert len(answers) == 40 + 41 + 1
     assert {answered_id(name) for name in shadows} == under_policy.keys()
     assert len(shadows) == 41
-    challenger, champion = (scorer_of_arm(tmp_path, policy, name) for name in (CHALLENGER, CHAMPION))
+    other, champion = (scorer_of_arm(tmp_path, policy, name) for name in (CHALLENGER, CHAMPION))
     for row in under_policy.values():
-        assert replay(challenger, row) == shadows[shadow_id(row.prediction_id)]
+        assert replay(other, row) == shadows[shadow_id(row.prediction_id)]
         assert abs(replay(champion, row).score - row.score) < 1e-9
     of = settings_of(tmp_path)
     assert ingest(of, CONTRACT).quarantined == 0
