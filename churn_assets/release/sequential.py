@@ -212,7 +212,7 @@ def look_sizes(first: int, labels: int) -> list[int]:
 
 
 def alpha_at_look(alpha: float, number: int) -> float:
-    """The part of `alpha` that look `number` 1, 2, ... spends: the sum over all looks is `alpha` (sum of 1 / k^2 = pi^2 / 6).
+    """The part of `alpha` that look 1, 2, ... spends: the sum over all looks is `alpha` (sum of 1 / k^2 = pi^2 / 6).
 
     However often somebody looks, only the numbers of labels in `look_sizes` decide, each once.
     """

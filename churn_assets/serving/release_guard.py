@@ -82,7 +82,7 @@ class ReleaseGuard:
                 self._rollout, self._crossed, self._written = (), None, None
                 return
             with file_lock(counts_folder(self._home, policy.id) / LOCK):
-                self._look(policy)
+                self._judge(policy)
         except LockBusy:  # another worker looks
             return
         except (ChurnError, OSError, ValueError) as error:
@@ -95,7 +95,7 @@ class ReleaseGuard:
             return None
         return policy
 
-    def _look(self, policy: Policy) -> None:
+    def _judge(self, policy: Policy) -> None:
         report = self._crossed if self._crossed is not None and self._crossed.policy == policy.id else None
         if report is None:
             report = judge_guardrails(policy, self._periods(policy), self._labels(policy), now=self._clock())

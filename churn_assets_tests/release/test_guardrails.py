@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def equal():
     return period()
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, Any]] = {
     "error_rate": {"errors": 70},
     "p99": {"slower": 2.0},
     "score_shift": {"shift": 0.06},
@@ -98,7 +99,7 @@ def test_a_fall_of_scores_crosses_as_a_rise_does():
     assert [found.check for found in report.checks if found.status == "crossed"] == ["score_shift"]
 
 
-SHADOW_FAULTS = {
+SHADOW_FAULTS: dict[str, dict[str, Any]] = {
     "error_rate": {"errors": 70},
     "p99": {"slower": 2.0},
     "score_shift": {"difference": -0.04},

@@ -145,8 +145,8 @@ def test_a_rollout_that_grows_while_customers_change_is_no_difference():
     shift, interval = sequential.mean_shift(own, base, ALPHA)
     assert interval.low < 0 < interval.high
     assert abs(shift) < 0.01
-    together = [Sums(*(np.array([part.sum()]) for part in vars(each).values())) for each in (own, base)]
-    assert sequential.mean_shift(*together, ALPHA)[1].low > 0.05  # what a comparison without periods would say
+    first, second = (Sums(*(np.array([part.sum()]) for part in vars(each).values())) for each in (own, base))
+    assert sequential.mean_shift(first, second, ALPHA)[1].low > 0.05  # what a comparison without periods would say
 
 
 def histogram(times):
