@@ -3,11 +3,12 @@
     python -m benchmarks.release_shadow [rounds] [requests a second]
 
 One service with one worker is asked at a steady rate over 16 connections, in turns of some seconds under the champion
-alone and under a policy that shadows, with the order changed each round; between two turns the policy is written or
-removed, as a release does it. The challenger is the champion with another calibration, so that it costs as much. Ratios
-are of shadowed to alone, round by round. CPU is the worker's alone; the process has a line of its own. "Idle" is the
-share of all cores that nobody used in a turn: without a free core the shadow waits, by its priority, and so do the
-clients and whatever else runs.
+alone, under a policy that shadows, and under one whose shadow process is stopped (SIGSTOP), with the order changed each
+round; between two turns the policy is written or removed, as a release does it. The challenger is the champion with
+another calibration, so that it costs as much. Ratios are of a side to alone, round by round. CPU is the worker's alone;
+the process has a line of its own. "Idle" is the share of all cores that nobody used in a turn: without a free core the
+shadow waits, by its priority, and so do the clients and whatever else runs. On a machine with other work
+`nice -n -15 python -m benchmarks.release_shadow` (as root) puts clients, service and shadow before it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ import psutil
 from benchmarks.customers import AS_OF, CONTRACT, typed
 from benchmarks.serving import OURS, ROW, Variant, home_with_champion, running
 from benchmarks.two_checkouts import free_port
-from churn_assets.promotion.pointer import read_champion, require_champion
+from churn_assets.promotion.pointer import require_champion
 from churn_assets.release.counts import ReleaseCounts, read_counts, seconds_of
 from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, Policy, PolicyArm, write_policy
 from churn_assets.scoring.bundle import load_bundle, write_bundle
@@ -41,6 +42,8 @@ from churn_assets.storage.sealed import bundle_hash
 
 CONNECTIONS = 16
 TURN_S = 8.0
+QUEUE = 500  # rows, so that a process that is stopped fills it
+ALONE, SHADOWED, STOPPED = SIDES = ("alone", "shadowed", "stopped")
 SHADOW = "churn_assets.serving.shadow.process"
 
 
@@ -119,15 +122,10 @@ class Clients:
         return taken
 
 
-def shadows_of(service: psutil.Process) -> list[psutil.Process]:
-    return [child for child in service.children(recursive=True) if SHADOW in child.cmdline()]
-
-
 def worker_of(service: psutil.Process, port: int) -> psutil.Process:
     """The process that answers: the one that has used the most CPU."""
     asyncio.run(Clients(port, 200.0).ask(1.0))
-    family = [child for child in service.children(recursive=True) if child not in shadows_of(service)]
-    return max(family, key=lambda child: sum(child.cpu_times()[:2]))
+    return max(service.children(recursive=True), key=lambda child: sum(child.cpu_times()[:2]))
 
 
 def turn(clients: Clients, worker: psutil.Process, seconds: float) -> Turn:
@@ -154,84 +152,109 @@ def quantile_us(counts: ReleaseCounts, arm: str, share: float) -> float:
     return seconds_of(bins[int(np.searchsorted(sums, share * sums[-1]))][0]) * 1e6
 
 
+class Service:
+    """A service with one worker on a home, and its shadow."""
+
+    def __init__(self, home: Path, policy: Policy, process: psutil.Process) -> None:
+        self._home, self._policy, self._process = home, policy, process
+
+    def shadows(self) -> list[psutil.Process]:
+        """At most one, but while one ends."""
+        return [child for child in self._process.children(recursive=True) if SHADOW in child.cmdline()]
+
+    def answer_alone(self) -> None:
+        (self._home / POLICY).unlink(missing_ok=True)
+        until(lambda: not self.shadows(), "the end of the shadow")
+
+    def start_shadow(self) -> psutil.Process:
+        """The process, once it has loaded both models: then it writes counts, of nothing."""
+        write_policy(self._home, self._policy)
+        until(lambda: self.shadows(), "the start of the shadow")
+        (own,) = self.shadows()
+        folder = self._home / "releases" / self._policy.id
+        until(lambda: any(folder.glob(f"shadow-{own.pid}-*.json")), "the load of both models")
+        return own
+
+
 def main(rounds: int = 12, per_second: float = 400.0) -> str:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         home_with_champion(scratch)
         home, policy = home_of(scratch)
-        assert read_champion(home) is not None
         port = free_port()
         command = [sys.executable, "-m", "bentoml", "serve", OURS, "--port", str(port), "--host", "127.0.0.1"]
-        turns: dict[bool, list[Turn]] = {False: [], True: []}
-        memory, shadow_s, asked = [], 0.0, 0
-        with running(Variant("shadowed", command, {"CHURN_HOME": str(home)}), port, scratch) as service:
-            worker, clients = worker_of(service, port), Clients(port, per_second)
-            grown = worker.memory_info().rss
+        environ = {"CHURN_HOME": str(home), "CHURN_SHADOW_QUEUE": str(QUEUE)}
+        turns: dict[str, list[Turn]] = {side: [] for side in SIDES}
+        memory, shadow_s = 0, 0.0
+        with running(Variant("shadowed", command, environ), port, scratch) as process:
+            clients, service = Clients(port, per_second), Service(home, policy, process)
+            worker = worker_of(process, port)
             for number in range(-1, rounds):  # the first warms up
-                for is_shadowed in (False, True) if number % 2 else (True, False):
-                    if is_shadowed:
-                        write_policy(home, policy)
-                        until(lambda: shadows_of(service), "the start of the shadow")
-                        until(lambda: _is_ready(home, policy, shadows_of(service)[0].pid), "the load of both models")
-                        own = shadows_of(service)[0]
-                        used = sum(own.cpu_times()[:2])
-                    else:
-                        (home / POLICY).unlink(missing_ok=True)
-                        until(lambda: not shadows_of(service), "the end of the shadow")
-                        time.sleep(1.0)  # the worker frees what it had loaded
+                for side in SIDES if number % 2 else reversed(SIDES):
+                    service.answer_alone()
+                    own = service.start_shadow() if side != ALONE else None
+                    used = sum(own.cpu_times()[:2]) if own else 0.0
+                    if side == STOPPED and own:
+                        own.suspend()
+                    time.sleep(1.0)  # what starting and ending a process costs is not what it costs to have one
                     measured = turn(clients, worker, TURN_S if number >= 0 else 2.0)
-                    if is_shadowed and number >= 0:
-                        time.sleep(1.2)  # what is in the pipe is scored, and its counts are written
+                    if side == STOPPED and own:
+                        own.resume()
+                    time.sleep(1.5)  # what is in the pipe is scored, and its counts are written
+                    if number < 0:
+                        continue
+                    turns[side].append(measured)
+                    if side == SHADOWED and own:
                         shadow_s += sum(own.cpu_times()[:2]) - used
-                        memory.append(own.memory_info().rss)
-                        asked += len(measured.taken)
-                    if number >= 0:
-                        turns[is_shadowed].append(measured)
-            grown = worker.memory_info().rss - grown
+                        memory = max(memory, own.memory_info().rss)
+            service.answer_alone()
         counts = read_counts(home, policy.id)
-    return "\n".join(_report(turns, counts, per_second, max(memory), shadow_s / asked, grown))
-
-
-def _is_ready(home: Path, policy: Policy, pid: int) -> bool:
-    """It writes counts, of nothing, once it has loaded both models."""
-    return any((home / "releases" / policy.id).glob(f"shadow-{pid}-*.json"))
+    asked = sum(len(measured.taken) for measured in turns[SHADOWED])
+    return "\n".join(_report(turns, counts, per_second, memory, shadow_s / asked))
 
 
 def _report(
-    turns: dict[bool, list[Turn]], counts: ReleaseCounts, per_second: float, memory: int, shadow_s: float, grown: int
+    turns: Mapping[str, Sequence[Turn]], counts: ReleaseCounts, per_second: float, memory: int, shadow_s: float
 ) -> list[str]:
-    alone, shadowed = turns[False], turns[True]
+    idle = ", ".join(f"{np.mean([t.idle for t in own]):.0%} {side}" for side, own in turns.items())
     lines = [
-        f"{len(alone)} rounds of 2 turns of {TURN_S:g} s, {per_second:g} requests/s, 1 worker, {os.cpu_count()} cores, "
-        f"load average {os.getloadavg()[0]:.1f}, idle {np.mean([t.idle for t in alone]):.0%} alone and "
-        f"{np.mean([t.idle for t in shadowed]):.0%} shadowed; contract {CONTRACT.name}"
+        f"{len(turns[ALONE])} rounds of 3 turns of {TURN_S:g} s, {per_second:g} requests/s, 1 worker, {os.cpu_count()} "
+        f"cores, load average {os.getloadavg()[0]:.1f}, niceness {os.nice(0)}, idle: {idle}; contract {CONTRACT.name}"
     ]
-    for name, figure in (
-        ("p50", lambda t: t.ms(50)),
-        ("p95", lambda t: t.ms(95)),
-        ("p99", lambda t: t.ms(99)),
-        ("CPU of the worker a request, us", lambda t: t.cpu_us),
-    ):
-        ratios = sorted(figure(b) / figure(a) for a, b in zip(alone, shadowed, strict=True))
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
-        unit = "" if "us" in name else " ms"
-        lines.append(
-            f"{name}: {np.median([figure(t) for t in alone]):.3g}{unit} alone, "
-            f"{np.median([figure(t) for t in shadowed]):.3g}{unit} shadowed, ratio {middle:.3f} "
-            f"(quartiles {low:.3f} to {high:.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
-    pooled = [float(np.percentile(np.concatenate([t.taken for t in side]), 99)) * 1e3 for side in (alone, shadowed)]
+    for side in (SHADOWED, STOPPED):
+        lines += [
+            f"{side}, p50: {_compared(turns, side, lambda t: t.ms(50), 'ms')}",
+            f"{side}, p99: {_compared(turns, side, lambda t: t.ms(99), 'ms')}",
+            f"{side}, CPU of the worker a request: {_compared(turns, side, lambda t: t.cpu_us, 'us')}",
+        ]
+    together = {side: float(np.percentile(np.concatenate([t.taken for t in own]), 99)) for side, own in turns.items()}
+    lines.append(
+        "p99 of all requests of a side: "
+        + ", ".join(f"{value * 1e3:.3g} ms {side}" for side, value in together.items())
+        + f"; ratio {together[SHADOWED] / together[ALONE]:.3f} shadowed, "
+        f"{together[STOPPED] / together[ALONE]:.3f} stopped"
+    )
     pairs = counts.pairs
-    lines += [
-        f"p99 of all requests together: {pooled[0]:.3g} ms alone, {pooled[1]:.3g} ms shadowed, "
-        f"ratio {pooled[1] / pooled[0]:.3f}",
+    return [
+        *lines,
         f"the shadow process: {memory / 2**20:.0f} MB, {shadow_s * 1e6:.0f} us CPU a row; {pairs.rows:,} rows scored, "
-        f"{pairs.dropped:,} dropped; the worker grew by {grown / 2**20:.1f} MB in all",
+        f"{pairs.dropped:,} dropped while it was stopped",
         f"scoring times there: champion p50 {quantile_us(counts, CHAMPION, 0.5):.0f} us, challenger "
         f"{quantile_us(counts, CHALLENGER, 0.5):.0f} us; p99 {quantile_us(counts, CHAMPION, 0.99):.0f} and "
         f"{quantile_us(counts, CHALLENGER, 0.99):.0f} us",
     ]
-    return lines
+
+
+def _compared(turns: Mapping[str, Sequence[Turn]], side: str, figure: Callable[[Turn], float], unit: str) -> str:
+    """Medians of a figure alone and of a side, and the rounds' ratios."""
+    pairs = [(figure(own), figure(alone)) for own, alone in zip(turns[side], turns[ALONE], strict=True)]
+    ratios = sorted(own / alone for own, alone in pairs)
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    ours, theirs = np.median(pairs, axis=0)
+    return (
+        f"{ours:.3g} {unit}, alone {theirs:.3g} {unit}, ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f}, "
+        f"{ratios[0]:.3f} to {ratios[-1]:.3f})"
+    )
 
 
 if __name__ == "__main__":

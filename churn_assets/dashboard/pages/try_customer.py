@@ -150,9 +150,9 @@ def _changes(body: Mapping[str, Any]) -> tuple[str, ...]:
         columns = ", ".join(body["changeable"]) or "none, by the contract"
         return (f"No change that was tried is enough; columns that may change: {columns}.",)
     return tuple(
-        " and ".join(f"{c['column']} from {c['before']} to {c['after']}" for c in found["changes"])
-        + f": probability {found['churn_probability']:.1%}"
-        for found in body["counterfactuals"]
+        " and ".join(f"{c['column']} from {c['before']} to {c['after']}" for c in option["changes"])
+        + f": probability {option['churn_probability']:.1%}"
+        for option in body["counterfactuals"]
     )
 
 
@@ -180,7 +180,7 @@ def _left_out(entry: FormField) -> bool:
 
 
 def _parsed(entry: FormField) -> object:
-    """The entry as the service takes it; what is no number or truth goes as text, and the service says so."""
+    """The entry as the service takes it; other text goes as it is, and the service says what is wrong."""
     text = entry.value.strip()
     if text == "":
         return None
