@@ -14,6 +14,7 @@ from churn_assets.defs.monitoring import assets as monitoring
 from churn_assets.defs.policy import executor
 from churn_assets.defs.prediction_log import assets as prediction_log
 from churn_assets.defs.promotion import assets as promotion
+from churn_assets.defs.release import assets as release
 from churn_assets.defs.reporting import assets as reporting
 from churn_assets.defs.resources import MlflowRun, Project
 from churn_assets.defs.scoring import assets as scoring
@@ -24,7 +25,7 @@ from churn_assets.errors import without_user_info
 from churn_assets.settings import Settings
 from churn_assets.synthetic import register_generated_source
 
-MODULES = [data, training, evaluation, reporting, promotion, scoring, prediction_log, monitoring]
+MODULES = [data, training, evaluation, reporting, promotion, scoring, prediction_log, monitoring, release]
 
 
 def build(settings: Settings) -> dg.Definitions:

@@ -1,4 +1,4 @@
-"""`churn release shadow | canary | ab | promote | rollback | status`: let a model in, watch it, throw it out."""
+"""`churn release`: let a model in, watch it, throw it out, compare."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from churn_assets.cli.promotion import By, Why, publish
+from churn_assets.cli.release_compare import EPILOG, compare
 from churn_assets.cli.terminal.console import HomeOption, print_json, say, settings_of
 from churn_assets.errors import TransitionRefused
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 release_app = typer.Typer(
     help="Let a model in: in shadow, step by step, or against others; docs/rollout.md.", no_args_is_help=True
 )
+
+release_app.command(epilog=EPILOG)(compare)
 
 Version = Annotated[str, typer.Argument(help="The version, as churn status shows it.")]
 Expect = Annotated[

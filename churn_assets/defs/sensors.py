@@ -9,6 +9,7 @@ from churn_assets.defs.jobs import JOBS
 from churn_assets.defs.policy import STATUS_TICKS
 from churn_assets.defs.prediction_log.sensors import ingest_sensor, window_sensor
 from churn_assets.defs.promotion.sensors import release_sensors
+from churn_assets.defs.release.sensors import release_watch_sensor
 from churn_assets.settings import Settings
 
 
@@ -29,6 +30,7 @@ def sensors(settings: Settings) -> list[dg.SensorDefinition]:
         ingest_sensor(settings),
         window_sensor(settings),
         *release_sensors(settings, {job.name for job in JOBS}),
+        release_watch_sensor(settings),
         *failure_sensors(settings),
     ]
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from churn_assets.release.comparison import ArmComparison, ArmDifference, compare_arms
 from churn_assets.release.counts import SCORE_BINS, ReleaseCounts
 from churn_assets.release.outcomes import MaturedMetrics, MaturedPairs, mature, measure, measure_pairs
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy
@@ -129,7 +130,8 @@ class PairAnalysis:
 
 @dataclass(frozen=True)
 class ReleaseAnalysis:
-    """A release as the log has it: its policies, oldest first, the newest one's kind and models, arms and pairs."""
+    """A release as the log has it: its policies, oldest first, the newest one's kind and models, arms and pairs.
+    `comparison` is None where no other arm than the champion's answered."""
 
     policies: tuple[str, ...]
     kind: str
@@ -137,6 +139,7 @@ class ReleaseAnalysis:
     challengers: tuple[str, ...]
     arms: tuple[ArmAnalysis, ...]
     pairs: PairAnalysis | None
+    comparison: ArmComparison | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the report and the command give it."""
@@ -193,7 +196,7 @@ def analyse(
         answers = _table(connection, _ANSWERS, ids)
         arms = [_with_outcomes(arm, answers, labelled) for arm in arms]
     pairs = read_pairs(connection, ids["policies"])
-    newest = policies[-1]
+    newest, split = policies[-1], [policy for policy in policies if policy.kind in ("canary", "ab")]
     return ReleaseAnalysis(
         policies=tuple(ids["policies"]),
         kind=newest.kind,
@@ -201,6 +204,7 @@ def analyse(
         challengers=challengers(newest),
         arms=tuple(arms),
         pairs=analyse_pairs(pairs, labelled) if len(pairs) else None,
+        comparison=compare_arms(connection, split, labelled) if split else None,
     )
 
 
@@ -301,7 +305,8 @@ def describe(analysis: ReleaseAnalysis) -> list[str]:
     lines = [_describe_arm(arm) for arm in analysis.arms]
     if not lines:
         lines.append(f"no row of {', '.join(analysis.policies)} has been ingested yet: churn log ingest")
-    return lines + ([] if analysis.pairs is None else _describe_pairs(analysis.pairs))
+    lines += [] if analysis.pairs is None else describe_pairs(analysis.pairs)
+    return lines + ([] if analysis.comparison is None else _describe_comparison(analysis.comparison))
 
 
 def _describe_arm(arm: ArmAnalysis) -> str:
@@ -323,7 +328,30 @@ def _describe_matured(matured: MaturedMetrics) -> str:
     return f"PR-AUC {matured.pr_auc} and log-loss {matured.log_loss} on {matured.rows:,} final labels"
 
 
-def _describe_pairs(pairs: PairAnalysis) -> list[str]:
+def _describe_comparison(comparison: ArmComparison) -> list[str]:
+    lines = [
+        f"customers do not come to the arms by their weights in {ratio.policy} (e-value {ratio.e_value:,.0f}): look "
+        "for the cause first, no difference below can be trusted"
+        for ratio in comparison.ratios
+        if ratio.mismatch
+    ]
+    return lines + [_describe_difference(each) for each in comparison.differences]
+
+
+_MEASURES = {"called": "share called", "score": "mean score", "churned": "share churned", "log_loss": "log-loss"}
+
+
+def _describe_difference(each: ArmDifference) -> str:
+    name = f"{each.arm} against the champion, {_MEASURES[each.measure]}"
+    if each.difference is None:
+        return f"{name}: {each.rows:,} customers are too few to compare"
+    verdict = "decided" if each.is_decided else "not decided"
+    ends = f"{each.low:+.4f} to {each.high:+.4f} at any look"
+    return f"{name}: {each.difference:+.4f} ({ends}, {each.rows:,} customers): {verdict}"
+
+
+def describe_pairs(pairs: PairAnalysis) -> list[str]:
+    """Champion and challenger on the same rows, a line each."""
     correlation = "not known" if pairs.rank_correlation is None else f"{pairs.rank_correlation:.4f}"
     low, high = pairs.quantiles["0.05"], pairs.quantiles["0.95"]
     lines = [

@@ -18,7 +18,9 @@ import msgspec
 from churn_assets.storage.files import read_json_object, write_json
 
 FOLDER = "releases"
-SECONDS_GROWTH = 1.1  # from one edge of the scoring times to the next: a quantile is known to a tenth
+GUARDRAILS, LABELS = "guardrails.json", "labels.json"  # beside the counts: what they show, and what labels show
+REPORT = "report.json"  # of the asset `release_report`, beside the counts of the release's newest policy
+SECONDS_GROWTH = 1.02  # from one edge of the scoring times to the next: a quantile is known to 2 %
 _SECONDS_0 = 1e-6
 SCORE_BINS = 20
 
@@ -31,7 +33,8 @@ class ArmCounts(msgspec.Struct):
     `rows` were scored, `errors` of further rows were not (an unexpected error, no finite score), and `refused` of
     further rows break the arm's contract. Of the scored: `warned` had a warning, `called` are over the threshold,
     `score_sum` and `score_squares` are of the probabilities, `scores` their counts in 20 equal bins; `seconds` counts
-    scoring times by `seconds_bin`.
+    scoring times by `seconds_bin`, of rows that were scored alone: the time of a batch depends on how many of its rows
+    the arm has, and is no row's own.
     """
 
     rows: int = 0
@@ -44,16 +47,17 @@ class ArmCounts(msgspec.Struct):
     scores: list[int] = msgspec.field(default_factory=lambda: [0] * SCORE_BINS)
     seconds: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def scored(self, score: float, called: bool, warned: bool, seconds: float) -> None:
-        """Count a scored row."""
+    def scored(self, score: float, called: bool, warned: bool, seconds: float | None) -> None:
+        """Count a scored row; `seconds` is None for one of a batch."""
         self.rows += 1
         self.called += called
         self.warned += warned
         self.score_sum += score
         self.score_squares += score * score
         self.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
-        place = seconds_bin(seconds)
-        self.seconds[place] = self.seconds.get(place, 0) + 1
+        if seconds is not None:
+            place = seconds_bin(seconds)
+            self.seconds[place] = self.seconds.get(place, 0) + 1
 
 
 class PairCounts(msgspec.Struct):
@@ -104,6 +108,8 @@ def read_counts(home: Path, policy_id: str) -> ReleaseCounts:
     """The sum over all writers; a file that cannot be read is left out."""
     parts = []
     for path in sorted(counts_folder(home, policy_id).glob("*.json")):
+        if path.name in (GUARDRAILS, LABELS, REPORT):
+            continue
         try:
             parts.append(msgspec.convert(read_json_object(path), ReleaseCounts, strict=False))
         except (OSError, ValueError):

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from churn_assets.access.keyring import Keyring, is_loopback
@@ -28,6 +28,7 @@ from churn_assets.serving.explanations.client import ExplanationProcess
 from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
+from churn_assets.serving.release_guard import ReleaseGuard
 from churn_assets.serving.routing.counts import CountsWriter
 from churn_assets.serving.routing.hooks import NoCheck, ReleaseCheck
 from churn_assets.serving.routing.models import find_bundle, named_bundle
@@ -69,7 +70,8 @@ class Worker:
             policies=PolicyFile(self.home) if follows_pointer else None,
         )
         self.shadow = Shadow(settings, self._shadow_policy, self.metrics, self._report_shadow)
-        self.guard: ReleaseCheck = NoCheck()
+        report = partial(log_event, self.logger)
+        self.guard: ReleaseCheck = ReleaseGuard(home, report) if follows_pointer else NoCheck()
         segment = Segment(
             home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
         )

@@ -18,7 +18,7 @@ SNAPSHOT = Path(__file__).with_name("definitions.txt")
 HEAVY = ("mlflow", "xgboost", "torch", "sklearn", "evidently", "pandas", "matplotlib", "bentoml", "scipy", "duckdb")
 MONITORING = (
     *("prediction_log", "feedback_log", "labelled_predictions", "data_quality_report", "drift_report"),
-    *("performance_report", "retraining_decision", "promotion"),
+    *("performance_report", "release_report", "retraining_decision", "promotion"),
 )
 NAMES = (
     *MONITORING,

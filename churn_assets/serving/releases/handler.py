@@ -169,8 +169,8 @@ def _name(key_id: str | None, by: str | None) -> str:
     if key_id is not None:
         return f"key {key_id}" if by is None else f"{by} (key {key_id})"
     if by is None or by.strip().lower() in _AUTOMATIC:
-        found = "no such field" if by is None else describe_value(by)
-        raise conflict([Violation(0, "by", found, "the name of a person, as this home has no API keys")])
+        shown = "no such field" if by is None else describe_value(by)
+        raise conflict([Violation(0, "by", shown, "the name of a person, as this home has no API keys")])
     return by
 
 
@@ -181,5 +181,5 @@ def _violation(message: str, value: dict[str, object]) -> Violation:
     named = _NAMED.search(text)
     column = re.split(r"[.\[]", place)[0] or (named["name"] if named and "field" in text else "")
     column = column or ("move" if "Invalid value" in text else "")
-    found = describe_value(value[column]) if column in value else "no such field"
-    return Violation(0, column, found, f"a body as /docs describes it: {text[:1].lower()}{text[1:]}"[:300])
+    shown = describe_value(value[column]) if column in value else "no such field"
+    return Violation(0, column, shown, f"a body as /docs describes it: {text[:1].lower()}{text[1:]}"[:300])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.releases import Releases
 from churn_assets.release.counts import (
+    REPORT,
     ArmCounts,
     PairCounts,
     ReleaseCounts,
@@ -22,7 +23,6 @@ from churn_assets.release.policy import Policy, PolicyArm
 from churn_assets.serving.releases.messages import ArmShare, LiveArm, LivePairs, MoveFacts, PolicyFacts, ReleaseResponse
 from churn_assets.storage.files import read_json_object
 
-REPORT = "report.json"  # of the asset `release_report`, beside the counts of a release's newest policy
 MOVES = 20  # of the answer, the newest
 
 
@@ -40,7 +40,7 @@ def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
         arms=describe_arms(policy, counts) if status.is_running and policy is not None else [],
         pairs=describe_pairs(counts.pairs),
         guardrails=None if status.guardrails is None else dict(status.guardrails),
-        report=_newest_report(home, status.rollout),
+        report=_newest_report(home, status.rollout or _let_in(status.moves)),
         moves=moves[:MOVES],
         problem=status.problem or None,
     )
@@ -117,7 +117,12 @@ def quantile_ms(seconds: Mapping[int, int], share: float) -> float | None:
     return None
 
 
-def _newest_report(home: Path, rollout: tuple[str, ...]) -> dict[str, Any] | None:
+def _let_in(moves: Sequence[PolicyMove]) -> list[str]:
+    """Ids of the newest policies that let a version in: of the last release, which has ended."""
+    return [move.after.id for move in moves if move.status == "done" and move.after.kind != "champion"][-MOVES:]
+
+
+def _newest_report(home: Path, rollout: Sequence[str]) -> dict[str, Any] | None:
     """The report of a release, which lies beside the policy that was its newest when it was made."""
     for policy_id in reversed(rollout):
         try:

@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from churn_assets.access.audit import FILE
-from churn_assets.promotion.champion import ChampionMoves
-from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import Champion, ChampionPointer, require_champion
+from churn_assets.promotion.pointer import require_champion
 from churn_assets.promotion.records import Person
 from churn_assets.release.counts import ReleaseCounts, counts_folder, write_counts
 from churn_assets.release.policy import read_policy
-from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
-from churn_assets.storage.sealed import bundle_hash
-from churn_assets_tests.promotion.homes import AT, verdict
-from churn_assets_tests.serving.client import SCORER, ask, assert_refusal, make_bundle, post
+from churn_assets_tests.promotion.homes import AT
+from churn_assets_tests.serving.client import ask, assert_refusal, make_bundle, post
+from churn_assets_tests.serving.releases.homes import Home, make_home
 from churn_assets_tests.serving.test_access import bearer, new_key
-
-
-@dataclasses.dataclass(frozen=True)
-class Home:
-    """A home: its champion, a challenger that has passed the gate, and one that was refused."""
-
-    path: Path
-    champion: str
-    challenger: str
-    refused: str
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(settings_of(self.path).ledger_path)
-
-
-def settings_of(home: Path) -> Settings:
-    return Settings.from_environ({"CHURN_HOME": str(home)})
 
 
 @pytest.fixture
 def home(tmp_path) -> Home:
-    path = tmp_path / "home"
-    settings, ledger = settings_of(path), Ledger(settings_of(path).ledger_path)
-    champion, challenger, refused = (make_bundle(path, kind).name for kind in ("boosted", "logistic", "network"))
-    to = Champion(champion, f"bundles/{champion}", SCORER.contract.fingerprint, None, AT, "training", "the first")
-    ChampionMoves(settings.bundles_dir, ledger, ChampionPointer(path), lambda: AT).move(
-        to, "first", "training", "first"
-    )
-    for version, passed in ((challenger, True), (refused, False)):
-        sha256 = bundle_hash(settings.bundles_dir / version)
-        ledger.add_challenger(version, f"bundles/{version}", sha256, None, None, AT)
-        judged = dataclasses.replace(verdict(version, passed), champion=champion)
-        ledger.record_verdict(version, judged, needs_person=False, at=AT)
-    return Home(path, champion, challenger, refused)
+    return make_home(tmp_path / "home")
 
 
 def move(home: Home, kind: str, **fields: Any) -> httpx.Response:

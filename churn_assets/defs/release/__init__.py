@@ -1,0 +1,1 @@
+"""A release that runs: its report, and the watch that ends or advances it where no service does."""

@@ -1,0 +1,90 @@
+"""Gathers what there is of one release: the policies of the ledger, the ingested log, counts, labels, guardrails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.release.analysis import ReleaseAnalysis, analyse, rollout
+from churn_assets.release.counts import REPORT, counts_folder, read_counts, sum_counts
+from churn_assets.release.guardrails import GuardrailReport, LabelFigures, read_report
+from churn_assets.release.labels import label_figures
+from churn_assets.release.policy import Policy
+from churn_assets.reporting.release.page import render_release
+from churn_assets.settings import Settings
+from churn_assets.storage.files import write_json, write_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PAGE = "report.html"  # beside REPORT
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """A release at `made_at` (UTC). `policies` are its policies, oldest first; `labels` are the figures of the
+    guardrails by arm; `guardrails` is the newest judgement on its newest policy, None before the first."""
+
+    made_at: datetime
+    policies: tuple[Policy, ...]
+    analysis: ReleaseAnalysis
+    labels: dict[str, LabelFigures]
+    guardrails: GuardrailReport | None
+
+    @property
+    def policy(self) -> Policy:
+        """The newest policy."""
+        return self.policies[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `report.json` has it; without the salt of a policy."""
+        return {
+            **self.analysis.to_json(),
+            "made_at": self.made_at.astimezone(UTC).isoformat(timespec="seconds"),
+            "labels": {name: msgspec.to_builtins(figures) for name, figures in self.labels.items()},
+            "guardrails": None if self.guardrails is None else self.guardrails.to_json(),
+        }
+
+
+def collect_release(
+    settings: Settings,
+    labelled: pa.Table | None,
+    now: datetime,
+    policy_id: str | None = None,
+    version: str | None = None,
+) -> ReleaseReport | None:
+    """The last release, or that of `policy_id` or `version` (see `rollout`); None where there is none.
+
+    `labelled` is the asset `labelled_predictions`, without rows of broken windows. Raises NothingIngested,
+    LedgerCorrupt, LedgerUnavailable, WarehouseCorrupt.
+    """
+    policies = [move.after for move in Ledger(settings.ledger_path).policy_moves("done")]
+    run = rollout(policies, policy_id, version)
+    if not run:
+        return None
+    counts = sum_counts(read_counts(settings.home, policy.id) for policy in run)
+    with open_published(settings) as connection:
+        analysis = analyse(connection, run, counts, labelled)
+        labels = {} if labelled is None else label_figures(connection, run, labelled)
+    return ReleaseReport(now, tuple(run), analysis, labels, _read_guardrails(settings.home, run[-1].id))
+
+
+def write_release(settings: Settings, report: ReleaseReport) -> tuple[Path, Path]:
+    """Write `report.json` and the page into the folder of the release's newest policy."""
+    folder = counts_folder(settings.home, report.policy.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = write_text(folder / PAGE, render_release(report.policy, report.analysis, report.guardrails, report.made_at))
+    return write_json(folder / REPORT, report.to_json()), page
+
+
+def _read_guardrails(home: Path, policy_id: str) -> GuardrailReport | None:
+    try:
+        return read_report(home, policy_id)
+    except (OSError, ValueError):
+        return None

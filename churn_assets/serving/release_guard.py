@@ -1,0 +1,186 @@
+"""Watches the release of a home from the service that answers it: reads what all processes have counted, judges it, and
+makes the move that follows, without a person.
+
+Each worker looks about once a second; the one that gets the lock judges. The report is on disk before the move, but a
+disk that takes nothing holds no rollback up. A check that was crossed once stays crossed for this policy: if the ledger
+is locked, the next look ends the release, whatever the counts show by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from churn_assets.errors import ChurnError, TransitionRefused
+from churn_assets.promotion.pointer import read_champion
+from churn_assets.release.counts import LABELS, counts_folder, read_counts
+from churn_assets.release.guardrails import (
+    GuardrailReport,
+    LabelFigures,
+    Period,
+    judge_guardrails,
+    read_label_figures,
+    write_report,
+)
+from churn_assets.release.policy import CHAMPION, Policy, read_policy
+from churn_assets.settings import Settings
+from churn_assets.storage.lock import LockBusy, file_lock
+
+WATCHED = ("shadow", "canary", "ab")
+LOCK = ".guard.lock"
+
+
+class ReleaseMoves(Protocol):
+    """What the guard may do: `promotion.releases.Releases`."""
+
+    def advance(self, policy_id: str, *, why: str, numbers: Mapping[str, Any] | None) -> object:
+        """The next step of a canary, after its last one the promotion; by the service."""
+
+    def end(
+        self,
+        policy_id: str,
+        outcome: Literal["rolled_back", "inconclusive"],
+        why: str,
+        numbers: Mapping[str, Any] | None,
+    ) -> object:
+        """End a release, by the service."""
+
+
+class ReleaseGuard:
+    """The guard of one home in one process; `check` is called from one thread at a time.
+
+    `moves` and `history` (the policies of this home that were in force, oldest first) are opened when they are needed.
+    `report` tells what happened, as `log_event` does.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        report: Callable[..., None],
+        *,
+        moves: Callable[[], ReleaseMoves] | None = None,
+        history: Callable[[], Sequence[Policy]] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._home, self._report, self._clock = settings.home, report, clock
+        self._moves = moves or (lambda: _releases_of(settings))
+        self._history = history or (lambda: _policies_of(settings))
+        self._rollout: tuple[Policy, ...] = ()
+        self._crossed: GuardrailReport | None = None
+        self._written: GuardrailReport | None = None
+        self._problems: set[str] = set()  # of this look, and of the one before
+        self._reported: set[str] = set()
+
+    def check(self) -> None:
+        """Look once. What goes wrong is reported when it is new, and tried again at the next look."""
+        self._reported, self._problems = self._problems, set()
+        try:
+            policy = self._policy_in_force()
+            if policy is None or policy.kind not in WATCHED:
+                self._rollout, self._crossed, self._written = (), None, None
+                return
+            with file_lock(counts_folder(self._home, policy.id) / LOCK):
+                self._judge(policy)
+        except LockBusy:  # another worker looks
+            return
+        except (ChurnError, OSError, ValueError) as error:
+            self._tell(f"{type(error).__name__}: {error}")
+
+    def _policy_in_force(self) -> Policy | None:
+        """The policy that workers follow now. Raises PolicyCorrupt, PointerCorrupt."""
+        policy, champion = read_policy(self._home), read_champion(self._home)
+        if policy is None or champion is None or champion.version != policy.champion.version:
+            return None
+        return policy
+
+    def _judge(self, policy: Policy) -> None:
+        report = self._crossed if self._crossed is not None and self._crossed.policy == policy.id else None
+        if report is None:
+            report = judge_guardrails(policy, self._periods(policy), self._labels(policy), now=self._clock())
+            if report.move == "rollback":
+                self._crossed = report
+        self._write(report)
+        self._move(report)
+
+    def _periods(self, policy: Policy) -> list[Period]:
+        """What was counted in each step of this release so far."""
+        if not self._rollout or self._rollout[-1].id != policy.id:
+            self._rollout = self._rollout_of(policy)
+        return [
+            Period(sum(arm.weight for arm in each.arms if arm.name != CHAMPION), read_counts(self._home, each.id))
+            for each in self._rollout or (policy,)
+        ]
+
+    def _rollout_of(self, policy: Policy) -> tuple[Policy, ...]:
+        """The policies of this release so far, a canary's one a step; empty while the ledger cannot be read: then the
+        present step is judged by itself."""
+        if policy.kind != "canary" or not policy.step:
+            return (policy,)
+        try:
+            past = self._history()
+        except (ChurnError, OSError) as error:
+            self._tell(f"{type(error).__name__}: {error}")
+            return ()
+        same = (each for each in past if each.salt == policy.salt and each.kind == "canary" and each.id < policy.id)
+        return (*same, policy)
+
+    def _labels(self, policy: Policy) -> Mapping[str, LabelFigures]:
+        """What final labels show; nothing while their file is damaged."""
+        try:
+            return read_label_figures(self._home, policy.id)
+        except (OSError, ValueError) as error:
+            self._tell(f"{counts_folder(self._home, policy.id) / LABELS}: cannot be read ({error})")
+            return {}
+
+    def _write(self, report: GuardrailReport) -> None:
+        """Write a report that says something else than the one before it."""
+        if self._written is not None and _same(self._written, report):
+            return
+        try:
+            write_report(self._home, report)
+            self._written = report
+        except OSError as error:
+            self._tell(f"{type(error).__name__}: {error}")
+
+    def _move(self, report: GuardrailReport) -> None:
+        policy_id, why = report.policy, report.message
+        try:
+            if report.move in ("advance", "promote"):
+                self._moves().advance(policy_id, why=why, numbers=report.to_json())
+            elif report.move == "rollback":
+                self._moves().end(policy_id, "rolled_back", why, report.to_json())
+            elif report.move == "inconclusive":
+                self._moves().end(policy_id, "inconclusive", why, report.to_json())
+            else:
+                return
+        except TransitionRefused as refusal:  # somebody was faster, or a rule forbids it: a person decides
+            self._tell(str(refusal))
+            return
+        level = logging.ERROR if report.move == "rollback" else logging.INFO
+        self._report(level, "release moved", policy=policy_id, move=report.move, reason=why)
+
+    def _tell(self, problem: str) -> None:
+        """Report a problem that the look before did not have."""
+        self._problems.add(problem)
+        if problem not in self._reported:
+            self._reported.add(problem)
+            self._report(logging.ERROR, "guardrails of the release", reason=problem)
+
+
+def _releases_of(settings: Settings) -> ReleaseMoves:
+    from churn_assets.promotion.releases import Releases  # which a service without a release does not need
+
+    return Releases.of(settings)
+
+
+def _policies_of(settings: Settings) -> Sequence[Policy]:
+    from churn_assets.promotion.ledger import Ledger
+
+    return [move.after for move in Ledger(settings.ledger_path).policy_moves("done")]
+
+
+def _same(one: GuardrailReport, other: GuardrailReport) -> bool:
+    """Whether two reports differ in nothing but the instant."""
+    return vars(one) == {**vars(other), "made_at": one.made_at}
