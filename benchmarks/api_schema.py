@@ -3,9 +3,9 @@
     python -m benchmarks.api_schema [examples a route] [seeds...]
 
 Every check of Schemathesis (`--checks all`) on the champion of CHURN_HOME (else one trained on 6,000 generated
-customers), on a copy of its home without keys and on one with a key. The program `schemathesis` is none of our requirements:
-install it in an environment of its own (`pipx install schemathesis`), or name it in SCHEMATHESIS. Nothing is set beside
-its defaults. Exits 1 if a check failed.
+customers), on a copy of its home without keys and on one with a key. The program `schemathesis` is none of our
+requirements: install it in an environment of its own (`pipx install schemathesis`), or name it in SCHEMATHESIS. Nothing
+is set beside its defaults. Exits 1 if a check failed.
 """
 
 from __future__ import annotations
