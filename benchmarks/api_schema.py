@@ -3,9 +3,9 @@
     python -m benchmarks.api_schema [examples a route] [seeds...]
 
 Every check of Schemathesis (`--checks all`) on the champion of CHURN_HOME (else one trained on 6,000 generated
-customers), on a home without keys and on one with a key. The program `schemathesis` is none of our requirements:
-install it in an environment of its own (`pipx install schemathesis`), or name it in SCHEMATHESIS. Nothing is set beside
-its defaults. Exits 1 if a check failed.
+customers), on a copy of its home without keys and on one with a key. The program `schemathesis` is none of our
+requirements: install it in an environment of its own (`pipx install schemathesis`), or name it in SCHEMATHESIS. Nothing
+is set beside its defaults. Exits 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.serving import home_with_champion
-from benchmarks.two_checkouts import champion_bundle, free_port
+from benchmarks.two_checkouts import free_port
 from churn_assets.access.keys import KeyStore
+from churn_assets.settings import Settings
 from churn_assets_tests.serving.client import wait_for
 
 PROGRAM = os.environ.get("SCHEMATHESIS", "schemathesis")
@@ -29,7 +31,7 @@ PROGRAM = os.environ.get("SCHEMATHESIS", "schemathesis")
 def check(home: Path, key: str, examples: int, seed: int) -> tuple[str, bool]:
     """A service on `home`, and a run against it: its summary, and whether all held."""
     port = free_port()
-    environ = {**os.environ, "CHURN_HOME": str(home), "CHURN_BUNDLE": str(champion_bundle()), "CHURN_GRPC_PORT": "0"}
+    environ = {**os.environ, "CHURN_HOME": str(home), "CHURN_GRPC_PORT": "0"}
     serve = [sys.executable, "-c", "from churn_assets.cli.main import main; main()", "serve", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with (home / "log").open("wb") as log:
@@ -56,7 +58,7 @@ def main(examples: int = 50, *seeds: int) -> int:
         home_with_champion(Path(folder))
         for name in ("without keys", "with a key"):
             home = Path(folder, name.replace(" ", "-"))
-            home.mkdir()
+            shutil.copytree(Settings.from_environ(os.environ).home, home, symlinks=True)
             key = ""
             if name == "with a key":
                 now = dt.datetime.now(dt.UTC)
