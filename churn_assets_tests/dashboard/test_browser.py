@@ -201,7 +201,7 @@ def test_pages_of_an_empty_home_and_beside_a_damaged_report_violate_no_rule(brow
     assert found == {}
 
 
-PICTURES = {
+PICTURES: dict[str, tuple[str, int, int, Literal["light", "dark"]]] = {
     "dashboard.png": ("/", 1280, 900, "light"),
     "dashboard_model.png": (f"/models/{WAITING}", 1280, 900, "dark"),
     "dashboard_phone.png": ("/calls?planned=1&capacity=100", PHONE, 844, "light"),
