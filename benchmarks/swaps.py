@@ -2,8 +2,8 @@
 
     python -m benchmarks.swaps [swaps] [every]
 
-Four bundles of small models, one of each kind, become champion in turns; the worker takes each of them. Prints the
-worker's resident memory every so many swaps.
+Bundles of small models, one of each kind, become champion in turns; the worker takes each of them, and has unloaded the
+one before when the next comes. Prints the worker's resident memory every so many swaps.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from churn_assets.serving.routing.watcher import UNUSED_S
 from churn_assets_tests.scoring.tiny import KINDS
 from churn_assets_tests.serving.client import ASKED, home_with_champion, make_bundle, promote, served, wait_for
 
@@ -40,10 +41,11 @@ def resident_mib(swaps: int, every: int) -> list[float]:
                     while client.post("/predict", json=ASKED).json()["model_version"] != bundle.name:
                         if time.monotonic() > deadline:
                             raise SystemExit(f"swap {number} was not taken within 20 s")
+                    time.sleep(UNUSED_S + 0.3)  # that a model out of use is kept
     return sizes
 
 
-def main(swaps: int = 160, every: int = 20) -> str:
+def main(swaps: int = 80, every: int = 10) -> str:
     sizes = resident_mib(swaps, every)
     shown = ", ".join(f"{size:.0f}" for size in sizes)
     return f"{swaps} swaps: {shown} MiB, one figure every {every}"

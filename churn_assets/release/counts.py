@@ -33,7 +33,8 @@ class ArmCounts(msgspec.Struct):
     `rows` were scored, `errors` of further rows were not (an unexpected error, no finite score), and `refused` of
     further rows break the arm's contract. Of the scored: `warned` had a warning, `called` are over the threshold,
     `score_sum` and `score_squares` are of the probabilities, `scores` their counts in 20 equal bins; `seconds` counts
-    scoring times by `seconds_bin`.
+    scoring times by `seconds_bin`, of rows that were scored alone: the time of a batch depends on how many of its rows
+    the arm has, and is no row's own.
     """
 
     rows: int = 0
@@ -46,16 +47,17 @@ class ArmCounts(msgspec.Struct):
     scores: list[int] = msgspec.field(default_factory=lambda: [0] * SCORE_BINS)
     seconds: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def scored(self, score: float, called: bool, warned: bool, seconds: float) -> None:
-        """Count a scored row."""
+    def scored(self, score: float, called: bool, warned: bool, seconds: float | None) -> None:
+        """Count a scored row; `seconds` is None for one of a batch."""
         self.rows += 1
         self.called += called
         self.warned += warned
         self.score_sum += score
         self.score_squares += score * score
         self.scores[min(int(score * SCORE_BINS), SCORE_BINS - 1)] += 1
-        place = seconds_bin(seconds)
-        self.seconds[place] = self.seconds.get(place, 0) + 1
+        if seconds is not None:
+            place = seconds_bin(seconds)
+            self.seconds[place] = self.seconds.get(place, 0) + 1
 
 
 class PairCounts(msgspec.Struct):

@@ -25,6 +25,8 @@ from churn_assets.storage.files import read_json_object, write_json
 
 POLICY = "policy.json"
 CHAMPION, CHALLENGER = "champion", "challenger"  # names of arms; the first is a policy's id where none is in force
+DIRECT = "direct"  # in place of a policy's id: the client has named the version
+FALLBACK = "fallback"  # the status of a row that the champion answered, because the model of its arm could not
 PolicyKind = Literal["champion", "shadow", "canary", "ab"]
 MAX_ARMS = 8
 

@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from churn_assets.release.counts import ReleaseCounts, sum_counts, write_counts, writer_name
+from churn_assets.release.policy import FALLBACK
 
 if TYPE_CHECKING:
     from churn_assets.serving.routing.router import Arm
 
-FALLBACK = "fallback"  # status of a row that the champion answered, because the model of its arm could not
 KEPT_S = 60  # a replaced policy may still get rows of requests in work
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """A row where several models answer: the arm that answered it, and what is counted of it."""
+    """A row where several models answer: the arm that answered it, and what is counted of it; `seconds` is None where
+    it was scored with others."""
 
     arm: Arm
     status: str
     score: float
     called: bool
     warned: bool
-    seconds: float
+    seconds: float | None
 
 
 @dataclass(slots=True)

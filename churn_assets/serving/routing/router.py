@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from churn_assets.release.assignment import share_of
-from churn_assets.release.policy import CHAMPION, Policy
+from churn_assets.release.policy import CHAMPION, DIRECT, Policy
 from churn_assets.serving.routing.counts import ArmCounter
 from churn_assets.serving.routing.models import ServedModel
 
-DIRECT = "direct"  # in place of a policy's id, where the client has named the version and not the policy chosen it
 SPLIT = ("canary", "ab")  # kinds of policies under which several models answer
 
 

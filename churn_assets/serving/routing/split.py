@@ -12,7 +12,7 @@ from typing import Any
 
 from churn_assets.contract.values import canonical_id
 from churn_assets.errors import RowsRejected
-from churn_assets.release.policy import CHAMPION
+from churn_assets.release.policy import CHAMPION, FALLBACK
 from churn_assets.scoring.online import CustomerScore
 from churn_assets.serving.predict import (
     AS_OF,
@@ -27,7 +27,7 @@ from churn_assets.serving.predict import (
     read_as_of,
     respond,
 )
-from churn_assets.serving.routing.counts import FALLBACK, SplitRow, SplitRows
+from churn_assets.serving.routing.counts import SplitRow, SplitRows
 from churn_assets.serving.routing.router import Arm, Router
 
 _Row = dict[str, Any]
@@ -62,7 +62,9 @@ class _Split:
     ) -> None:
         self._router, self._rows, self._day, self._context, self._score = router, rows, day, context, score
         self._ids = [new_prediction_id() for _ in rows]
-        self._scored: dict[int, tuple[Arm, str, CustomerScore, float]] = {}  # place -> arm, status, score, seconds
+        self._scored: dict[
+            int, tuple[Arm, str, CustomerScore, float | None]
+        ] = {}  # place -> arm, status, score, seconds
         self._errors: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._reason = ""
@@ -126,7 +128,7 @@ class _Split:
             return
         start = time.perf_counter()
         scores = self._score(arm, [self._rows[place] for place in places], self._day.days)
-        seconds = (time.perf_counter() - start) / len(places)
+        seconds = time.perf_counter() - start if len(self._rows) == 1 else None
         fallen = frozenset(failed)
         for place, score in zip(places, scores, strict=True):
             self._scored[place] = arm, FALLBACK if place in fallen else OK, score, seconds

@@ -15,7 +15,8 @@ import pytest
 
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import SettingsError
-from churn_assets.promotion.pointer import require_champion
+from churn_assets.promotion.pointer import champion_bundle, require_champion
+from churn_assets.release.assignment import share_of
 from churn_assets.serving.open_inference.customers import OUTPUTS, describe_inputs
 from churn_assets.serving.open_inference.grpc_messages import METHODS, SERVICE, message_class
 from churn_assets.serving.open_inference.grpc_server import GrpcServer
@@ -25,8 +26,9 @@ from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
-from churn_assets_tests.serving.client import ASKED, ROW, certificate, free_port, home_with_champion, post
+from churn_assets_tests.serving.client import ASKED, ROW, certificate, free_port, home_with_champion, make_bundle, post
 from churn_assets_tests.serving.open_inference.test_rest import ROWS, raw
+from churn_assets_tests.serving.policies import write_canary
 
 FIELDS = {"BYTES": "bytes_contents", "FP64": "fp64_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}
 
@@ -135,6 +137,27 @@ def test_raw_contents_are_answered_raw_and_outputs_are_those_asked_for(home):
     bands, probabilities = response.raw_output_contents
     assert np.frombuffer(probabilities, "<f8").tolist() == [p["churn_probability"] for p in same]
     assert bands == raw({"datatype": "BYTES", "data": [p["risk_band"] for p in same]})
+
+
+def test_a_canary_routes_customers_of_grpc_as_those_of_rest(tmp_path):
+    home = home_with_champion(tmp_path)
+    champion, challenger = champion_bundle(home), make_bundle(home, "logistic")
+    policy = write_canary(home, 1, champion, challenger, 0.5)
+    same = post(home, "/predict_batch", {"customers": ROWS, "as_of": AS_OF}).json()["predictions"]
+
+    async def question(client, worker):
+        many = await client.ModelInfer(infer_request(ROWS))
+        named = infer_request(ROWS[:3], model_version=challenger.name)
+        return many, await client.ModelInfer(named), [await client.ModelInfer(infer_request([row])) for row in ROWS[:5]]
+
+    many, named, alone = call(home, question)
+    expected = [policy.choose(share_of(policy.salt, str(row["id"]))).version for row in ROWS]
+    assert set(expected) == {champion.name, challenger.name}
+    outputs = columns(many)
+    assert outputs["model_version"] == expected == [p["model_version"] for p in same]
+    assert outputs["churn_probability"] == [p["churn_probability"] for p in same]
+    assert (many.model_version, [response.model_version for response in alone]) == ("", expected[:5])
+    assert (named.model_version, columns(named)["model_version"]) == (challenger.name, [challenger.name] * 3)
 
 
 def test_health_and_metadata_with_and_without_a_model(home, tmp_path):
