@@ -122,9 +122,12 @@ def test_a_release_without_a_conclusion_ends_at_its_deadline(home):
     assert (newest(settings).outcome, newest(settings).numbers["move"]) == ("inconclusive", "inconclusive")
 
 
-def test_final_labels_roll_back(home):
+@pytest.mark.parametrize("step", ["of this step", "of the step before"])
+def test_final_labels_roll_back(home, step):
     settings, _, v2 = home
     policy = releases(settings).canary(v2, "ana", "try").after
+    if step == "of the step before":
+        releases(settings).advance(policy.id)
     write_label_figures(
         settings.home, policy.id, {CHALLENGER: LabelFigures(900, -0.08, -0.12, -0.04, 0.0, -0.01, 0.005)}
     )
