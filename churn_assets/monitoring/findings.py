@@ -13,8 +13,8 @@ from churn_assets.contract.model import Column, Kind
 
 Check = Literal[
     "missing_column", "not_in_reference", "all_missing", "missing", "unreadable", "infinite", "outside_range",
-    "unknown_category", "constant", "spike", "unexplained_value", "unit_change", "swapped", "broken_relation", "volume",
-    "refused", "duplicates", "one_customer", "gap", "no_id",
+    "unknown_category", "constant", "spike", "unexplained_value", "unit_change", "swapped", "relabelled",
+    "broken_relation", "volume", "refused", "duplicates", "one_customer", "gap", "no_id",
 ]  # fmt: skip
 
 FEW_VALUES = 10  # distinct numbers of a column in training

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from secrets import token_urlsafe
 
 import msgspec
@@ -65,6 +65,7 @@ from churn_assets.serving.routing.split import score_many, score_one
 from churn_assets.serving.worker import Worker, log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
+_FILE_METHODS = ("GET", "HEAD")
 PREDICT, PREDICT_BATCH = "/predict", "/predict_batch"
 SCORING_ROUTES = frozenset((PREDICT, PREDICT_BATCH, *INFER_ROUTES))
 _IMPORT = IMPORT.encode()  # the request id of feedback that did not come over the network
@@ -141,16 +142,26 @@ class ServiceApp:
                 await self._router(routed, receive, finish)
 
     async def _serve_file(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A file of the page /docs, from BentoML's application, whose errors are raised as ours. Raises Refused."""
+        """A file of the page /docs, whole, from BentoML's application, whose errors are raised as ours. Raises Refused.
+
+        A Range is not looked at, which RFC 9110 (14.2) leaves to the server: Starlette answers one that it cannot read
+        with 400, and hundreds of them with as many parts.
+        """
+        if scope["method"] not in _FILE_METHODS:
+            raise _wrong_method(scope["method"], _FILE_METHODS)
+        headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
         is_error = False
 
         async def forward(message: Message) -> None:
             nonlocal is_error
             is_error = is_error or message.get("status", 200) >= 400
+            if message["type"] == "http.response.start":
+                kept = [(name, value) for name, value in message["headers"] if name != b"accept-ranges"]
+                message["headers"] = [*kept, (b"accept-ranges", b"none")]
             if not is_error:
                 await send(message)
 
-        await self._bentoml(scope, receive, forward)
+        await self._bentoml({**scope, "headers": headers}, receive, forward)
         if is_error:
             raise Refused(404, "path", "there is no such file, expected one of the routes in /docs.json")
 
@@ -160,11 +171,7 @@ class ServiceApp:
             error.__traceback__ = error.__context__ = None
             return error
         if isinstance(error, HTTPException) and error.status_code == 405:
-            allowed = ", ".join(
-                sorted(next(route.methods or () for route in self.routes if route.path == request.route))
-            )
-            text = f"the method is {method[:20]!r}, expected {allowed}; see /docs"
-            return Refused(405, "method", text, headers=((b"allow", allowed.encode()),))
+            return _wrong_method(method, next(r.methods or set() for r in self.routes if r.path == request.route))
         if isinstance(error, HTTPException):
             known = ", ".join(r.path for r in self.routes if r.path.startswith(PREFIX) == path.startswith(PREFIX))
             return Refused(404, "path", f"there is no such route, expected one of: {known}; see /docs")
@@ -238,6 +245,12 @@ class RequestFacts:
                 self.test = value not in (b"", b"0", b"false")
         self.id = self.id or os.urandom(8).hex()
         self.headers: tuple[http.Header, ...] = ((b"x-request-id", self.id.encode()), NO_SNIFFING)
+
+
+def _wrong_method(method: str, allowed: Collection[str]) -> Refused:
+    names = ", ".join(sorted(allowed))
+    text = f"the method is {method[:20]!r}, expected {names}; see /docs"
+    return Refused(405, "method", text, headers=((b"allow", names.encode()),))
 
 
 def _check_host(scope: Scope, hosts: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import httpx
 import psutil
@@ -55,10 +56,19 @@ def predict_s(url, context) -> float:
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "the first bytes of a handshake"])
 def test_a_handshake_that_does_not_come_is_closed_in_time(service, sent):
-    with connect(address_of(service[0]), sent) as line:
+    url, context, _ = service
+    before = time.monotonic()
+    with connect(address_of(url), sent) as line, ThreadPoolExecutor(1) as thread:
         start = time.monotonic()
-        assert read_until_closed(line) == b""
-        assert HEAD_S - 0.5 <= time.monotonic() - start <= HEAD_S + LATE_S
+        closed = thread.submit(lambda: (read_until_closed(line), time.monotonic()))
+        slowest = 0.0  # prediction meanwhile: how late the machine lets the service be
+        while not closed.done():
+            slowest = max(slowest, predict_s(url, context))
+            wait([closed], 0.2)
+        received, end = closed.result()
+    assert received == b""
+    assert end - before >= HEAD_S
+    assert end - start <= HEAD_S + LATE_S + 3 * slowest
 
 
 def test_at_the_cap_the_first_without_a_handshake_makes_room(service):

@@ -68,6 +68,32 @@ def test_bentoml_serves_the_scorers_answer(server):
     assert_refusal(httpx.post(f"{url}/predict", json={**ASKED, "city": "Paris"}), 422)
 
 
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-9", "bytes=9-", "bytes=-0", "lines=1-2", "bytes=9-1,,x", "bytes=" + "0-0," * 900]
+)
+def test_a_file_is_sent_whole_whatever_the_range(server, asked):
+    url = f"{server[0]}/static_content/swagger-ui.css"
+    whole, response = httpx.get(url), httpx.get(url, headers={"range": asked, "if-range": '"x"'})
+    assert (response.status_code, response.content) == (200, whole.content)
+    assert response.headers["accept-ranges"] == "none"
+    assert "content-range" not in response.headers
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/static_content/swagger-ui.css", "/static_content/none.css", "/assets/x"])
+def test_a_file_is_only_read(server, method, path):
+    response = httpx.request(method, f"{server[0]}{path}")
+    assert_refusal(response, 405)
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+def test_the_head_and_the_tag_of_a_file(server):
+    url = f"{server[0]}/static_content/swagger-ui.css"
+    whole, head = httpx.get(url), httpx.head(url)
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(whole.content)))
+    assert httpx.get(url, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+
+
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent(server):
     host, port = server[0].removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from churn_assets.contract.limits import Monitoring
 from churn_assets.contract.model import Column, Contract, Kind, Role
 from churn_assets.monitoring.faults.broken_relations import find_broken_relations
+from churn_assets.monitoring.faults.relabelled import find_relabelled
 from churn_assets.monitoring.faults.special_values import find_special_values
 from churn_assets.monitoring.faults.units import ForeignNumbers, find_foreign_numbers, growth
 from churn_assets.monitoring.findings import Finding, has_few_values, share_finding, shown
@@ -30,7 +31,7 @@ def check_together(
     findings = [_without_growth(finding, profile, reference) for finding in known]
     if profile.rows >= limits.floor:
         findings = check_special_values(profile, reference, contract, limits, findings)
-        for check in (check_units, check_relations):
+        for check in (check_units, check_levels, check_relations):
             findings += check(profile, reference, contract, limits, findings)
     return findings
 
@@ -113,6 +114,26 @@ def _describe_numbers(numbers: ForeignNumbers) -> Finding:
     times = f"{numbers.factor:.4g} times as large" if numbers.factor > 1 else f"1/{1 / numbers.factor:.4g} as large"
     message = f"'{name}' is {times} as in training for about {rows}, the rest is as it was; is the unit the same?"
     return share_finding("unit_change", name, numbers.share, 0.0, message)
+
+
+def check_levels(
+    profile: Profile, reference: Reference, contract: Contract, limits: Monitoring, known: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Categories whose levels have each other's names. One with unknown levels has a finding in `known` already."""
+    named = _broken_columns(known, contract, limits)
+    for column in contract.logged_columns:
+        before, now = (side.columns.get(column.name) for side in (reference.profile, profile))
+        if column.kind is not Kind.CATEGORY or column.name in named or before is None or now is None:
+            continue
+        levels = find_relabelled(before.levels or {}, now.levels or {})
+        if levels is None:
+            continue
+        renamed = ", ".join(f"'{new}' was '{old}'" for new, old in levels.renamed.items())
+        message = (
+            f"the levels of '{column.name}' have the shares of training under other names ({renamed[:200]}); "
+            "are the codes those of training?"
+        )
+        yield share_finding("relabelled", column.name, levels.moved, 0.0, message)
 
 
 def _broken_columns(known: Sequence[Finding], contract: Contract, limits: Monitoring) -> set[str]:

@@ -28,8 +28,8 @@ COUNTS_S = 1.0  # between two writes of what was dropped
 FIRST_DELAY_S, LAST_DELAY_S = 1.0, 30.0  # before a process that has died is started again: twice as long each time
 STEADY_S = 60.0  # after which a process that dies is started as the first one
 START_S = 60.0  # that a process has to load both models
-SILENT_S = 3.0  # without progress while rows wait: something is wrong
-END_S = 3.0  # that a process has to write what it has read, once the policy has ended
+SILENT_S = 2.0  # without progress while rows wait: something is wrong
+END_S = 2.0  # that a process has to write what it has read, once the policy has ended
 _MODULE = "churn_assets.serving.shadow.process"
 _PACKAGES = Path(__file__).resolve().parents[3]  # the folder that this package lies in
 

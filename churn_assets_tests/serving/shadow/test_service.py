@@ -45,6 +45,15 @@ async def answers_of(client):
     return [{name: value for name, value in answer.items() if name not in OWN} for answer in (*one, *many)]
 
 
+def releases_of(home) -> tuple[Releases, str]:
+    """The releases of a home with two models, and the version that is not the champion."""
+    challenger = home_with_shadow(home).challenger
+    assert challenger is not None
+    (home / "tiny.toml").write_text(TEXT)
+    environ = {"CHURN_HOME": str(home), "CHURN_CONTRACT": str(home / "tiny.toml")}
+    return Releases.of(Settings.from_environ(environ)), challenger.version
+
+
 async def until(holds, seconds=30.0):
     async with asyncio.timeout(seconds):
         while not holds():
@@ -53,16 +62,13 @@ async def until(holds, seconds=30.0):
 
 def test_answers_are_the_same_and_each_has_a_row_of_the_shadow(tmp_path):
     """The policy is started and ended by the moves of a release."""
-    challenger = home_with_shadow(tmp_path).challenger
-    (tmp_path / "tiny.toml").write_text(TEXT)
-    environ = {"CHURN_HOME": str(tmp_path), "CHURN_CONTRACT": str(tmp_path / "tiny.toml")}
-    releases = Releases.of(Settings.from_environ(environ))
+    releases, version = releases_of(tmp_path)
 
     async def go():
         async with in_process(tmp_path) as (client, worker):
             alone = await answers_of(client)
             assert worker.shadow.pid is None
-            policy = releases.shadow(challenger.version, "ana", "try it").after
+            policy = releases.shadow(version, "ana", "try it").after
             await until(lambda: worker.shadow.is_scoring)
             pid = worker.shadow.pid
             shadowed = await answers_of(client)
@@ -94,6 +100,29 @@ def test_answers_are_the_same_and_each_has_a_row_of_the_shadow(tmp_path):
     assert query(of, "SELECT (SELECT count(*) FROM predictions WHERE shadow), (SELECT count(*) FROM answers)") == [
         (41, 81)
     ]
+
+
+def test_a_challenger_that_decides_otherwise_is_thrown_out_and_no_answer_lacks_its_row(tmp_path):
+    """The whole way: answers, the process, its counts, the guardrails, the end of the policy and of the process."""
+    releases, version = releases_of(tmp_path)
+
+    async def go():
+        async with in_process(tmp_path) as (client, worker):
+            policy = releases.shadow(version, "ana", "try it").after
+            await until(lambda: worker.shadow.is_scoring)
+            async with asyncio.timeout(60):
+                while worker.watcher.router.is_shadowed:
+                    await client.post("/predict_batch", json={"customers": ROWS, "as_of": AS_OF})
+                    await asyncio.sleep(0.02)
+            await until(lambda: worker.shadow.pid is None)
+            return policy
+
+    policy = asyncio.run(go())
+    answers, shadows = logged(tmp_path)
+    under_policy = {name for name, row in answers.items() if row.policy == policy.id}
+    assert {answered_id(name) for name in shadows} == under_policy
+    assert read_counts(tmp_path, policy.id).pairs.rows == len(shadows) > 200
+    assert releases.status().moves[-1].by == "service"
 
 
 def test_a_policy_whose_champion_is_no_longer_champion_shadows_nothing(tmp_path):
@@ -163,12 +192,10 @@ def test_a_shadow_that_is_stopped_ends_with_its_worker(tmp_path):
         wait(lambda: children(service), 30)
         (first,) = children(service)
         assert first.nice() - service.nice() == 10
-        asked = 0
         with httpx.Client(base_url=url) as client:
-            while not logged(home)[1]:
-                assert client.post("/predict", json={**ROWS[asked % 40], "as_of": AS_OF}).status_code == 200
-                asked += 1
-                time.sleep(0.02)
+            for customer in ROWS:
+                assert client.post("/predict", json={**customer, "as_of": AS_OF}).status_code == 200
+        wait(lambda: logged(home)[1], 20)
         first.send_signal(signal.SIGSTOP)
         os.kill(first.ppid(), signal.SIGKILL)
         assert wait(lambda: has_ended(first), 5.0) < 5.0
