@@ -14,8 +14,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 SCRIPTS = (
     *("main_job", "split_seeds", "features", "batch_scoring", "memory", "one_row", "few_rows", "audit", "serving"),
-    *("keys", "explanations", "release_shadow", "ingest", "monitoring", "monitoring_simulation", "gate_simulation"),
-    "loop_faults",
+    *("keys", "explanations", "release_shadow", "ingest", "monitoring", "dashboard", "monitoring_simulation"),
+    *("gate_simulation", "loop_faults"),
 )
 
 

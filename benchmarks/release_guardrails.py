@@ -26,7 +26,8 @@ import numpy.typing as npt
 from churn_assets.contract.limits import Guardrails, Release
 from churn_assets.evaluation.bootstrap import wilson
 from churn_assets.release.counts import SECONDS_GROWTH
-from churn_assets.release.guardrails import CHECKS, ArmSums, Measured, PairSums, measure_canary, measure_shadow
+from churn_assets.release.guardrails import CHECKS, FLOOR, ArmSums, Measured, PairSums, measure_canary, measure_shadow
+from churn_assets.release.sequential import Sums, mean_shift
 
 Floats = npt.NDArray[np.float64]
 
@@ -222,6 +223,34 @@ def shadows(rollouts: int, fault: Fault, seed: int, rows: int = SHADOW_ROWS) -> 
     return ends
 
 
+def repeated(rollouts: int, times: int, seed: int) -> float:
+    """The share of equal canaries that scores or decisions roll back if each customer asks so many times meanwhile, and
+    has the same score each time: rows are not independent then. Steps of 20,000, 4,000 and 4,000 requests."""
+    rng, steps = np.random.default_rng(seed), ((0.05, 20_000), (0.25, 4_000), (0.5, 4_000))
+    customers, batch, rolled_back = sum(requests for _, requests in steps) // times, 5 * BATCH, 0
+    for _ in range(rollouts):
+        score, share = rng.beta(0.6, 2.2, customers), rng.random(customers)
+        sums, crossed = np.zeros((2, len(steps), 4)), False  # arm, period; rows, sum, squares, calls
+        for period, (weight, requests) in enumerate(steps):
+            for _ in range(requests // batch):
+                who = rng.integers(customers, size=batch)
+                values = np.stack([np.ones(batch), score[who], score[who] ** 2, score[who] > 0.5], axis=-1)
+                mine = share[who] < weight
+                sums[0, period] += values[mine].sum(axis=0)
+                sums[1, period] += values[~mine].sum(axis=0)
+                if sums[0, :, 0].sum() >= FLOOR:
+                    crossed |= _is_moved(sums, 1, 2, LIMITS.max_score_shift)
+                    crossed |= _is_moved(sums, 3, 3, LIMITS.max_decision_shift)
+        rolled_back += crossed
+    return rolled_back / rollouts
+
+
+def _is_moved(sums: Floats, total: int, squares: int, limit: float) -> bool:
+    own, base = (Sums(arm[:, 0], arm[:, total], arm[:, squares]) for arm in sums)
+    _, interval = mean_shift(own, base, ALPHA, 1e-3)
+    return bool(interval.low > limit or interval.high < -limit)
+
+
 def describe(requests: npt.NDArray[np.int64], rollouts: int) -> str:
     """How many, and after how many requests."""
     of = requests[requests > 0]
@@ -254,6 +283,9 @@ def main() -> None:
         print(f"{name}, all steps: promoted {describe(steps.promoted, planted)}", flush=True)
         shadow = shadows(planted, fault, seed + 10 * number + 4)
         print(f"{name}, shadow: rolled back {describe(shadow.rolled_back, planted)}", flush=True)
+    for times in (3, 10, 30):
+        share = repeated(planted, times, seed + 90 + times)
+        print(f"equal, canary, each customer {times} times: rolled back {share:.1%} of {planted}", flush=True)
     print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 

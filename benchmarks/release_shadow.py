@@ -1,14 +1,14 @@
 """What a shadow costs those who are answered.
 
-    python -m benchmarks.release_shadow [rounds] [requests a second]
+    python -m benchmarks.release_shadow [rounds] [requests a second] [first]
 
 One service with one worker is asked at a steady rate over 16 connections, in turns of some seconds under the champion
 alone, under a policy that shadows, and under one whose shadow process is stopped (SIGSTOP), with the order changed each
 round; between two turns the policy is written or removed, as a release does it. The challenger is the champion with
 another calibration, so that it costs as much. Ratios are of a side to alone, round by round. CPU is the worker's alone;
 the process has a line of its own. "Idle" is the share of all cores that nobody used in a turn: without a free core the
-shadow waits, by its priority, and so do the clients and whatever else runs. On a machine with other work
-`nice -n -15 python -m benchmarks.release_shadow` (as root) puts clients, service and shadow before it.
+shadow waits, by its priority, and so do the clients and whatever else runs. On a machine with other work `first` puts
+clients and worker, and then the shadow, before it, by the system's real-time class (as root); the disk is shared then.
 """
 
 from __future__ import annotations
@@ -145,6 +145,12 @@ def until(holds, what: str) -> None:
         time.sleep(0.05)  # between two looks at the service's processes and files
 
 
+def put_first(pid: int, priority: int) -> None:
+    """Have every thread of a process run before those of the usual class."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(priority))
+
+
 def quantile_us(counts: ReleaseCounts, arm: str, share: float) -> float:
     """A quantile of an arm's scoring times, in microseconds."""
     bins = sorted(counts.arms[arm].seconds.items())
@@ -176,7 +182,7 @@ class Service:
         return own
 
 
-def main(rounds: int = 12, per_second: float = 400.0) -> str:
+def main(rounds: int = 12, per_second: float = 400.0, is_first: bool = False) -> str:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         home_with_champion(scratch)
@@ -194,6 +200,9 @@ def main(rounds: int = 12, per_second: float = 400.0) -> str:
                     service.answer_alone()
                     own = service.start_shadow() if side != ALONE else None
                     used = sum(own.cpu_times()[:2]) if own else 0.0
+                    if is_first:
+                        for pid, priority in ((os.getpid(), 2), (worker.pid, 2), *([(own.pid, 1)] if own else [])):
+                            put_first(pid, priority)
                     if side == STOPPED and own:
                         own.suspend()
                     time.sleep(1.0)  # what starting and ending a process costs is not what it costs to have one
@@ -219,7 +228,7 @@ def _report(
     idle = ", ".join(f"{np.mean([t.idle for t in own]):.0%} {side}" for side, own in turns.items())
     lines = [
         f"{len(turns[ALONE])} rounds of 3 turns of {TURN_S:g} s, {per_second:g} requests/s, 1 worker, {os.cpu_count()} "
-        f"cores, load average {os.getloadavg()[0]:.1f}, niceness {os.nice(0)}, idle: {idle}; contract {CONTRACT.name}"
+        f"cores, load average {os.getloadavg()[0]:.1f}, idle: {idle}; contract {CONTRACT.name}"
     ]
     for side in (SHADOWED, STOPPED):
         lines += [
@@ -258,5 +267,7 @@ def _compared(turns: Mapping[str, Sequence[Turn]], side: str, figure: Callable[[
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    print(main(*map(int, arguments[:1]), *map(float, arguments[1:])))
+    defaults = ("12", "400")
+    given = [text for text in sys.argv[1:] if text != "first"]
+    rounds, per_second = (*given, *defaults[len(given) :])
+    print(main(int(rounds), float(per_second), "first" in sys.argv))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from churn_assets.storage.files import read_json_object, write_json
+from churn_assets.storage.files import read_json_object, write_json_unsynced
 
 FOLDER = "releases"
 GUARDRAILS, LABELS = "guardrails.json", "labels.json"  # beside the counts: what they show, and what labels show
@@ -98,10 +98,11 @@ def counts_folder(home: Path, policy_id: str) -> Path:
 
 
 def write_counts(home: Path, policy_id: str, writer: str, counts: ReleaseCounts) -> None:
-    """Replace the file of one writer (its name and process id). Raises OSError on a full disk."""
+    """Replace the file of one writer (its name and process id). Raises OSError on a full disk. A loss of power may cost
+    the file, never a part of it."""
     folder = counts_folder(home, policy_id)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{writer}.json", msgspec.to_builtins(counts, str_keys=True))
+    write_json_unsynced(folder / f"{writer}.json", msgspec.to_builtins(counts, str_keys=True))
 
 
 def read_counts(home: Path, policy_id: str) -> ReleaseCounts:

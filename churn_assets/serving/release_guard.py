@@ -127,12 +127,15 @@ class ReleaseGuard:
         return (*same, policy)
 
     def _labels(self, policy: Policy) -> Mapping[str, LabelFigures]:
-        """What final labels show; nothing while their file is damaged."""
-        try:
-            return read_label_figures(self._home, policy.id)
-        except (OSError, ValueError) as error:
-            self._tell(f"{counts_folder(self._home, policy.id) / LABELS}: cannot be read ({error})")
-            return {}
+        """What final labels show: those of an earlier step hold until the loop has made new ones; nothing while their
+        file is damaged."""
+        for each in reversed(self._rollout or (policy,)):
+            try:
+                if figures := read_label_figures(self._home, each.id):
+                    return figures
+            except (OSError, ValueError) as error:
+                self._tell(f"{counts_folder(self._home, each.id) / LABELS}: cannot be read ({error})")
+        return {}
 
     def _write(self, report: GuardrailReport) -> None:
         """Write a report that says something else than the one before it."""

@@ -1,8 +1,8 @@
 """Files that a reader sees complete or not at all, and that survive a loss of power once written.
 
 Every file of a home is written into a temporary file in the same folder: fsync of that file, rename, fsync of the
-folder. A process that is killed before the rename leaves the old file as it was, and a hidden
-`.<name>.<host>-<process>-<digits>.tmp`, which `remove_leftovers` removes.
+folder; counts that change each second are not synced. A process that is killed before the rename leaves the old file as
+it was, and a hidden `.<name>.<host>-<process>-<digits>.tmp`, which `remove_leftovers` removes.
 Only `prediction_log.segment`, which appends to an open file and syncs many rows at once, does not come here.
 """
 
@@ -45,14 +45,16 @@ class PendingFile:
         if reuse_name and self.temporary.exists():
             self.discard()
 
-    def commit(self) -> Path:
+    def commit(self, is_synced: bool = True) -> Path:
         """Give the file its name, once it is on disk. Raises OSError; the old file is there as long as it can be."""
-        with self.temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if is_synced:
+            with self.temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         if self._mode is not None:
             self.temporary.chmod(self._mode)
         self.temporary.replace(self.path)
-        sync_directory(self.path.parent)
+        if is_synced:
+            sync_directory(self.path.parent)
         return self.path
 
     def discard(self) -> None:
@@ -87,6 +89,18 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: object) -> Path:
     """The same for a JSON value, in its canonical form. Raises ValueError for NaN and infinity."""
     return write_bytes(path, canonical_json(value))
+
+
+def write_json_unsynced(path: Path, value: object) -> Path:
+    """As `write_json`, for a file that is written again in a second: after a loss of power it may be empty or the old
+    one. A sync would make those wait who sync the prediction log."""
+    pending = PendingFile(path)
+    try:
+        pending.temporary.write_bytes(canonical_json(value))
+        return pending.commit(is_synced=False)
+    except BaseException:
+        pending.discard()
+        raise
 
 
 def canonical_json(value: object) -> bytes:

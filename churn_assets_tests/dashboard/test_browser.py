@@ -20,6 +20,7 @@ from churn_assets.promotion.pointer import read_champion
 from churn_assets.settings import Settings
 from churn_assets_tests.dashboard.browser import visit
 from churn_assets_tests.dashboard.test_pages import PATHS
+from churn_assets_tests.strategies import ROOT
 from churn_assets_tests.test_home_0_1 import CHAMPION, FIRST, WAITING
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -169,3 +170,54 @@ def test_the_slider_recomputes_the_profit_without_a_new_page(browser, address):
         assert page.inner_text(".tile b") == "0"
         assert page.evaluate("document.activeElement.type") == "range"
         assert complaints == []
+
+
+def test_the_overview_follows_without_taking_the_focus(browser, address):
+    with opened(browser, address) as (page, complaints):
+        page.clock.install()
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        page.locator("#live a").first.focus()
+        page.evaluate("document.querySelector('#live h1').innerText = 'old'")
+        focused = page.evaluate("document.activeElement.outerHTML")
+        page.clock.fast_forward(16_000)
+        page.wait_for_function("() => document.querySelector('#live h1').innerText === 'Overview'")
+        assert page.evaluate("document.activeElement.outerHTML") == focused
+        assert "UTC" not in page.locator("#live time").first.inner_text()
+        assert complaints == []
+
+
+def test_pages_of_an_empty_home_and_beside_a_damaged_report_violate_no_rule(browser, settings, tmp_path):
+    empty = Settings(root=tmp_path, home=tmp_path / "none", contract_path=tmp_path / "none.toml")
+    (settings.assets_dir / "performance_report.json").write_text('{"half": ')
+    found = {}
+    for home, paths in ((empty, ("/", "/calls", "/monitoring", "/models", "/try")), (settings, ("/", "/performance"))):
+        with running(home) as url, opened(browser, url, PHONE) as (page, complaints):
+            for path in paths:
+                page.goto(f"{url}{path}")
+                violations = Axe().run(page).response["violations"]
+                found |= {f"{path} {v['id']}": [node["html"][:120] for node in v["nodes"][:3]] for v in violations}
+            assert complaints == []
+    assert found == {}
+
+
+PICTURES: dict[str, tuple[str, int, int, Literal["light", "dark"]]] = {
+    "dashboard.png": ("/", 1280, 900, "light"),
+    "dashboard_model.png": (f"/models/{WAITING}", 1280, 900, "dark"),
+    "dashboard_phone.png": ("/calls?planned=1&capacity=100", PHONE, 844, "light"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_of_the_tour(browser, address, tmp_path, name):
+    """`DASHBOARD_PICTURES=1 pytest churn_assets_tests/dashboard/test_browser.py -k tour` replaces those of the docs."""
+    path, width, height, scheme = PICTURES[name]
+    file = (ROOT / "docs" / "images" if os.environ.get("DASHBOARD_PICTURES") else tmp_path) / name
+    with opened(browser, address, width, scheme) as (page, complaints):
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(f"{address}{path}")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=file)
+        assert complaints == []
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert (ROOT / "docs" / "images" / name).is_file()

@@ -93,7 +93,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[s
 
     if rows:
         names = list(dict.fromkeys(name for row in rows for name in row))
-        given = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
-        connection.register("given", given)
-        connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT * FROM given")
-        connection.unregister("given")
+        added = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+        connection.register("added", added)
+        connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT * FROM added")
+        connection.unregister("added")

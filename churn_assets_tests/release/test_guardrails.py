@@ -237,7 +237,7 @@ def test_equal_rollouts_go_through_and_bad_ones_are_rolled_back():
     assert np.sum(equal.rolled_back > 0) <= 3
     assert np.mean(equal.promoted > 0) > 0.9
     assert equal.naive.mean() > 0.5
-    shifted = simulation.canaries(20, simulation.PLANTED["mean score +.05"], seed=6, weights=(0.5, 1.0))
-    assert np.all(shifted.rolled_back > 0)
-    shadows = simulation.shadows(60, simulation.EQUAL, seed=7, rows=4000)
+    failing = simulation.canaries(10, simulation.PLANTED["errors +2 points"], seed=6, weights=(0.5, 1.0))
+    assert np.all(failing.rolled_back > 0)
+    shadows = simulation.shadows(60, simulation.EQUAL, seed=7, rows=1500)
     assert np.sum(shadows.rolled_back > 0) <= 3

@@ -20,6 +20,7 @@ from churn_assets.release.guardrails import LabelFigures, read_report, write_lab
 from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, read_policy
 from churn_assets.serving.release_guard import LOCK, ReleaseGuard
 from churn_assets.storage.lock import file_lock
+from churn_assets_tests.disks import fill, small_disk
 from churn_assets_tests.promotion.homes import AT, champion, home_with, moves
 from churn_assets_tests.promotion.test_releases import challenge
 from churn_assets_tests.release.test_guardrails import period
@@ -30,13 +31,17 @@ USED = dataclasses.replace(
 )
 
 
-@pytest.fixture
-def home(tmp_path):
+def make_home(folder):
     """(settings, champion, approved challenger)."""
-    settings, (v1, v2) = home_with(tmp_path, 2)
+    settings, (v1, v2) = home_with(folder, 2)
     moves(settings).move(champion(v1), "first", "training", "the first")
     challenge(settings, v2, against=v1)
     return settings, v1, v2
+
+
+@pytest.fixture
+def home(tmp_path):
+    return make_home(tmp_path)
 
 
 def releases(settings, at=AT):
@@ -122,9 +127,12 @@ def test_a_release_without_a_conclusion_ends_at_its_deadline(home):
     assert (newest(settings).outcome, newest(settings).numbers["move"]) == ("inconclusive", "inconclusive")
 
 
-def test_final_labels_roll_back(home):
+@pytest.mark.parametrize("step", ["of this step", "of the step before"])
+def test_final_labels_roll_back(home, step):
     settings, _, v2 = home
     policy = releases(settings).canary(v2, "ana", "try").after
+    if step == "of the step before":
+        releases(settings).advance(policy.id)
     write_label_figures(
         settings.home, policy.id, {CHALLENGER: LabelFigures(900, -0.08, -0.12, -0.04, 0.0, -0.01, 0.005)}
     )
@@ -247,3 +255,22 @@ def test_a_ledger_that_is_locked_for_real_is_waited_for(home):
     guard.check()
     assert newest(settings).outcome == "rolled_back"
     assert CHAMPION in {arm.name for arm in read_policy(settings.home).arms}
+
+
+def test_a_full_disk_puts_the_rollback_off_and_nothing_else_fails(tmp_path):
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        settings, _, v2 = make_home(disk)
+        policy = releases(settings).canary(v2, "ana", "try").after
+        count(settings, period(0.25, errors=90))
+        told = []
+        guard = guard_of(settings, told=told)
+        filler = fill(disk)
+        for _ in range(2):
+            guard.check()
+        assert read_policy(settings.home) == policy
+        assert told
+        assert {event for _, event, _ in told} == {"guardrails of the release"}
+        filler.unlink()
+        guard.check()
+        assert newest(settings).outcome == "rolled_back"
+        assert read_report(settings.home, policy.id).move == "rollback"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 
 import pytest
 
@@ -12,6 +13,7 @@ from churn_assets.release.assignment import share_of
 from churn_assets.release.counts import counts_folder, read_counts
 from churn_assets.release.policy import CHALLENGER, CHAMPION, write_policy
 from churn_assets.serving.open_inference.customers import describe_inputs
+from churn_assets.serving.routing.counts import KEPT_S, ArmCounter, CountsWriter, SplitRows
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT, customers, json_rows, scorer_of
 from churn_assets_tests.serving.client import ask, assert_refusal, home_with_champion, make_bundle
@@ -278,6 +280,31 @@ def test_the_rows_of_a_shadow_are_offered_once_they_are_on_disk_and_no_others(tm
     rows = ask(home, question)
     assert [row["customer_id"] for row in rows] == [IDS[0], *IDS[:3], *IDS[:2]]
     assert {(row["policy"], row["arm"], row["model_version"]) for row in rows} == {("r000002", CHAMPION, champion.name)}
+
+
+def test_counts_that_could_not_be_written_are_written_later_also_those_of_a_replaced_policy(tmp_path):
+    writer, first, second = CountsWriter(tmp_path), ArmCounter("r000001"), ArmCounter("r000002")
+    (tmp_path / "releases").write_text("no folder")
+    writer.follow(first)
+    first.count(SplitRows(errors=Counter({CHALLENGER: 2})))
+    with pytest.raises(OSError, match="releases"):
+        writer.write()
+    (tmp_path / "releases").unlink()
+    writer.follow(second)
+    first.count(SplitRows(refused=Counter({CHALLENGER: 1})))
+    second.count(SplitRows(errors=Counter({CHAMPION: 3}), test=True))
+    writer.write()
+    arm = read_counts(tmp_path, "r000001").arms[CHALLENGER]
+    assert (arm.errors, arm.refused) == (2, 1)
+    assert not counts_folder(tmp_path, "r000002").exists()
+    (path,) = counts_folder(tmp_path, "r000001").iterdir()
+    written = path.stat().st_mtime_ns
+    for _ in range(KEPT_S):
+        writer.write()
+    assert path.stat().st_mtime_ns == written, "nothing has changed"
+    first.count(SplitRows(errors=Counter({CHALLENGER: 1})))  # later than a request may take
+    writer.write()
+    assert read_counts(tmp_path, "r000001").arms[CHALLENGER].errors == 2
 
 
 def test_an_exception_of_the_guardrails_ends_nothing_and_they_look_again(tmp_path):

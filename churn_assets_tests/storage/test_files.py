@@ -23,6 +23,7 @@ from churn_assets.storage.files import (
     replacing,
     write_bytes,
     write_json,
+    write_json_unsynced,
     write_text,
 )
 from churn_assets_tests.storage.no_files import NO_FILES, within
@@ -59,6 +60,16 @@ def test_content_is_on_disk_before_the_name_and_the_name_before_the_return(tmp_p
     assert temporary.startswith(str(tmp_path / "new" / ".page.html."))
     assert rest == [("rename", str(path)), ("fsync", str(path.parent))]
     assert names(path.parent) == ["page.html"]
+
+
+def test_counts_of_each_second_replace_the_file_whole_and_wait_for_no_disk(tmp_path, syscalls):
+    path = write_json_unsynced(tmp_path / "counts.json", {"rows": 1})
+    write_json_unsynced(path, {"rows": 2})
+    assert syscalls == [("rename", str(path)), ("rename", str(path))]
+    assert read_json_object(path) == {"rows": 2}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json_unsynced(path, {"rows": float("nan")})
+    assert names(tmp_path) == ["counts.json"]
 
 
 def test_a_folder_is_on_disk_before_its_name(tmp_path, syscalls):

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 
@@ -33,18 +33,14 @@ from churn_assets.monitoring.windows import (
 )
 from churn_assets.promotion.pointer import read_champion
 
-if TYPE_CHECKING:
-    import duckdb
-
 DAYS = (1, 7, 30)
 LATENCY_EDGES_MS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)  # and beyond
 MOST_WINDOWS = 60  # newest ones of the timeline
-_LATENCIES = """
-    SELECT width_bucket, count(*) FROM (
-        SELECT list_count(list_filter($edges, lambda edge: edge <= latency_us / 1000)) - 1 AS width_bucket FROM answers
-        WHERE latency_us IS NOT NULL AND scored_at >= $since AND scored_at < $until
-    ) GROUP BY 1
-"""
+_LATENCY_BINS = ", ".join(
+    f"count(*) FILTER (latency_us >= {low * 1000} AND latency_us < {high * 1000})"
+    for low, high in pairwise((*LATENCY_EDGES_MS, 1e12))
+)
+_LATENCIES = f"SELECT {_LATENCY_BINS} FROM answers WHERE scored_at >= $since AND scored_at < $until"
 _BY_HOUR = """
     SELECT epoch(date_trunc('hour', scored_at))::BIGINT AS hour, count(*) AS answers, avg(score) AS mean_score,
         avg(decision::INT) AS positive_share FROM answers
@@ -331,21 +327,18 @@ def _distribution(sources: Sources, window: Window | None, entry: WindowEntry | 
 
 
 def _service(sources: Sources, now: dt.datetime, days: int) -> ServiceFigures | None:
-    until = now.replace(second=0, microsecond=0) + dt.timedelta(minutes=1)
-    since = until - dt.timedelta(days=days)
+    hour = now.replace(minute=0, second=0, microsecond=0)  # a result is kept for as long as its question is the same
+    since, until = hour - dt.timedelta(days=days), hour + dt.timedelta(hours=1)
     requests = sources.log.ask(("requests", since, until), partial(requests_between, since=since, until=until))
     if requests is None:
         return None
     span = {"since": since.replace(tzinfo=None), "until": until.replace(tzinfo=None)}
 
-    def latencies(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
-        return dict(connection.execute(_LATENCIES, {**span, "edges": list(LATENCY_EDGES_MS)}).fetchall())
-
-    counts = sources.log.ask(("latencies", since, until), latencies) or {}
+    counts = sources.log.ask(("latencies", since, until), lambda db: db.execute(_LATENCIES, span).fetchall()[0]) or ()
     hours = sources.log.ask(("hours", since, until), lambda db: db.execute(_BY_HOUR, span).fetchall()) or []
     return ServiceFigures(
         days=days,
         requests=requests,
-        latency=tuple(LatencyBin(edge, counts.get(i, 0)) for i, edge in enumerate(LATENCY_EDGES_MS)),
+        latency=tuple(LatencyBin(edge, count) for edge, count in zip(LATENCY_EDGES_MS, counts, strict=True)),
         hours=tuple(Hour(*row) for row in hours),
     )

@@ -249,9 +249,9 @@ def _decision(record: DecisionRecord) -> LastDecision:
 
 def _traffic(sources: Sources, now: dt.datetime) -> tuple[Traffic, ...]:
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    until = now.replace(second=0, microsecond=0) + dt.timedelta(minutes=1)  # one result a minute is kept
-    periods = [("today (UTC)", midnight), ("24 hours", until - dt.timedelta(days=1))]
-    periods += [(f"{days} days", midnight - dt.timedelta(days=days)) for days in (7, 30)]
+    hour, until = now.replace(minute=0, second=0, microsecond=0), midnight + dt.timedelta(days=1)  # results are kept
+    periods = [("today (UTC)", midnight), ("24 full hours", hour - dt.timedelta(days=1))]
+    periods.append(("7 days", midnight - dt.timedelta(days=7)))
     traffic = []
     for name, since in periods:
         question = partial(requests_between, since=since, until=until)

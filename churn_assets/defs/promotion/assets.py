@@ -159,6 +159,7 @@ def retraining_decision(
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
+    from churn_assets.reporting.model.publish import publish_champion
 
     settings, limits = project.settings, project.contract.monitoring
     # Read from their files: a report that was never made is no reason to fail, it is an input like any other.
@@ -167,6 +168,7 @@ def retraining_decision(
     service = PromotionService.of(settings)
     record = service.decide_retraining(limits, reports.summary, requested)
     alias = service.watch_alias(project.contract)
+    publish_champion(settings)  # which a release may have moved meanwhile
     decision, inputs = record.decision, record.decision.inputs
     ledger = Ledger(settings.ledger_path)
     history = [

@@ -109,3 +109,10 @@ def test_whoever_is_waited_for_is_reminded_with_every_decision_until_an_answer_i
     assert metadata(decided(of), NAME)["alerts"] == "Challenger v2 waits for approval"
     ledger.approve("v2", Person("ana"), "read it", "aa", AT)
     assert metadata(decided(of), NAME)["alerts"] == "none"
+
+
+def test_the_report_in_reports_follows_a_champion_that_a_release_made(of, monkeypatch):
+    told = []
+    monkeypatch.setattr("churn_assets.reporting.model.publish.publish_champion", told.append)
+    assert decided(of).success
+    assert [settings.home for settings in told] == [of.home]
