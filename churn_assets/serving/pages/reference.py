@@ -107,7 +107,7 @@ def reference_page(document: Schema) -> str:
 
 
 def _operation(path: str, method: str, operation: Schema) -> OperationView:
-    body = next(iter(operation.get("requestBody", {}).get("content", {}).values()), {}).get("schema", {})
+    _, body = _content(operation.get("requestBody", {}))
     scopes = [scope for one in operation.get("security", ()) for names in one.values() for scope in names]
     return OperationView(
         method=method.upper(),
@@ -125,9 +125,15 @@ def _operation(path: str, method: str, operation: Schema) -> OperationView:
     )
 
 
+def _content(part: Schema) -> tuple[str, Schema]:
+    """The media type and schema of a body or an answer, empty where it has none."""
+    for kind, content in part.get("content", {}).items():
+        return kind, content["schema"]
+    return "", {}
+
+
 def _response(status: str, answer: Schema) -> ResponseView:
-    kind, content = next(iter(answer.get("content", {}).items()), ("", {}))
-    schema = content.get("schema", {})
+    kind, schema = _content(answer)
     links = tuple(_links(schema))
     return ResponseView(status, answer["description"], type_of(schema) if links else kind, links)
 
