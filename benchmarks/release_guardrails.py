@@ -223,24 +223,31 @@ def shadows(rollouts: int, fault: Fault, seed: int, rows: int = SHADOW_ROWS) -> 
     return ends
 
 
-def repeated(rollouts: int, times: int, seed: int) -> float:
+def repeated(rollouts: int, times: int, seed: int, by_customer: bool) -> float:
     """The share of equal canaries that scores or decisions roll back if each customer asks so many times meanwhile, and
-    has the same score each time: rows are not independent then. Steps of 20,000, 4,000 and 4,000 requests."""
+    has the same score each time: rows are not independent then. Two workers count each customer once a step and worker
+    (`by_customer`), or every row counts. Steps of 20,000, 4,000 and 4,000 requests."""
     rng, steps = np.random.default_rng(seed), ((0.05, 20_000), (0.25, 4_000), (0.5, 4_000))
     customers, batch, rolled_back = sum(requests for _, requests in steps) // times, 5 * BATCH, 0
     for _ in range(rollouts):
         score, share = rng.beta(0.6, 2.2, customers), rng.random(customers)
         sums, crossed = np.zeros((2, len(steps), 4)), False  # arm, period; rows, sum, squares, calls
+        asked = np.zeros((2, len(steps)))
         for period, (weight, requests) in enumerate(steps):
+            seen = np.zeros((2, customers), dtype=bool)
             for _ in range(requests // batch):
                 who = rng.integers(customers, size=batch)
                 values = np.stack([np.ones(batch), score[who], score[who] ** 2, score[who] > 0.5], axis=-1)
                 mine = share[who] < weight
                 sums[0, period] += values[mine].sum(axis=0)
                 sums[1, period] += values[~mine].sum(axis=0)
-                if sums[0, :, 0].sum() >= FLOOR:
-                    crossed |= _is_moved(sums, 1, 2, LIMITS.max_score_shift)
-                    crossed |= _is_moved(sums, 3, 3, LIMITS.max_decision_shift)
+                for worker in range(2):
+                    seen[worker, who[worker::2]] = True
+                asked[:, period] = seen[:, share < weight].sum(), seen[:, share >= weight].sum()
+                scaled = sums * (asked / np.maximum(sums[..., 0], 1.0))[..., None] if by_customer else sums
+                if scaled[0, :, 0].sum() >= FLOOR:
+                    crossed |= _is_moved(scaled, 1, 2, LIMITS.max_score_shift)
+                    crossed |= _is_moved(scaled, 3, 3, LIMITS.max_decision_shift)
         rolled_back += crossed
     return rolled_back / rollouts
 
@@ -284,8 +291,9 @@ def main() -> None:
         shadow = shadows(planted, fault, seed + 10 * number + 4)
         print(f"{name}, shadow: rolled back {describe(shadow.rolled_back, planted)}", flush=True)
     for times in (3, 10, 30):
-        share = repeated(planted, times, seed + 90 + times)
-        print(f"equal, canary, each customer {times} times: rolled back {share:.1%} of {planted}", flush=True)
+        shares = [repeated(planted, times, seed + 90 + times, by_customer) for by_customer in (True, False)]
+        both = f"{shares[0]:.1%}, if every row counted {shares[1]:.1%}"
+        print(f"equal, canary, each customer {times} times: rolled back {both} of {planted}", flush=True)
     print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 

@@ -34,10 +34,12 @@ class ArmCounts(msgspec.Struct):
     further rows break the arm's contract. Of the scored: `warned` had a warning, `called` are over the threshold,
     `score_sum` and `score_squares` are of the probabilities, `scores` their counts in 20 equal bins; `seconds` counts
     scoring times by `seconds_bin`, of rows that were scored alone: the time of a batch depends on how many of its rows
-    the arm has, and is no row's own.
+    the arm has, and is no row's own. `customers` are those whose rows they are, each counted once by a process; 0 where
+    that is not known.
     """
 
     rows: int = 0
+    customers: int = 0
     errors: int = 0
     refused: int = 0
     warned: int = 0
@@ -58,6 +60,26 @@ class ArmCounts(msgspec.Struct):
         if seconds is not None:
             place = seconds_bin(seconds)
             self.seconds[place] = self.seconds.get(place, 0) + 1
+
+
+class SeenCustomers:
+    """Which customers were counted before, in half a megabyte: a bit for each of four million places of their hash.
+
+    With a million customers one in ten new ones is taken for another, whoever it is: counts of customers are a little
+    low then, and no less of a sample.
+    """
+
+    _BITS = 2**22
+
+    def __init__(self) -> None:
+        self._seen = bytearray(self._BITS // 8)
+
+    def is_new(self, share: float) -> bool:
+        """Whether nobody was seen at this hash (`assignment.share_of`, in [0, 1)) before; now somebody is."""
+        place, bit = divmod(int(share * self._BITS), 8)
+        was_seen = self._seen[place] >> bit & 1
+        self._seen[place] |= 1 << bit
+        return not was_seen
 
 
 class PairCounts(msgspec.Struct):

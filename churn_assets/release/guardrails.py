@@ -74,7 +74,7 @@ Booleans = npt.NDArray[np.bool_]
 @dataclass(frozen=True)
 class ArmSums:
     """Counts of one arm by period, arrays (..., K) as in `ArmCounts`, and times (..., K, bins). `attempts` are rows and
-    errors."""
+    errors. Rows of one customer are alike: all counts but the times are scaled to one row a customer."""
 
     rows: Floats
     attempts: Floats
@@ -333,7 +333,8 @@ def _measure(policy: Policy, periods: Sequence[Period], name: str, alpha: float)
     )
     if policy.kind != "shadow":
         return measure_canary(own, base, policy.limits, alpha)
-    return measure_shadow(own, base, _pair_sums(periods[-1].counts.pairs), policy.limits, alpha)
+    last = periods[-1].counts
+    return measure_shadow(own, base, _pair_sums(last.pairs, _one_a_customer(last.arm(name))), policy.limits, alpha)
 
 
 def _sums(compared: Sequence[ArmCounts], alone: Sequence[ArmCounts], planned: int) -> ArmSums:
@@ -342,10 +343,11 @@ def _sums(compared: Sequence[ArmCounts], alone: Sequence[ArmCounts], planned: in
     the rest depends on who asks, and when."""
     arms = [*compared, *(ArmCounts() for _ in range(planned - len(compared)))]
     names = ("rows", "errors", "refused", "warned", "called", "score_sum", "score_squares")
-    sums = {name: np.array([float(getattr(arm, name)) for arm in arms]) for name in names}
+    scale = np.array([_one_a_customer(arm) for arm in arms])
+    sums = {name: np.array([float(getattr(arm, name)) for arm in arms]) * scale for name in names}
     last, attempts = len(compared) - 1, sums["rows"] + sums["errors"]
-    attempts[last] += sum(arm.rows + arm.errors for arm in alone)
-    sums["errors"][last] += sum(arm.errors for arm in alone)
+    attempts[last] += sum((arm.rows + arm.errors) * _one_a_customer(arm) for arm in alone)
+    sums["errors"][last] += sum(arm.errors * _one_a_customer(arm) for arm in alone)
     seconds = np.zeros((planned, _BINS))
     for row, arm in zip(seconds, arms, strict=True):
         for place, count in arm.seconds.items():
@@ -353,9 +355,15 @@ def _sums(compared: Sequence[ArmCounts], alone: Sequence[ArmCounts], planned: in
     return ArmSums(attempts=attempts, seconds=seconds, **sums)
 
 
-def _pair_sums(pairs: PairCounts) -> PairSums:
+def _one_a_customer(arm: ArmCounts) -> float:
+    """What the counts of an arm are multiplied by, to have as much weight as one row of each of its customers: rows of
+    one customer say little more than one of them. A design effect as large as can be (Kish 1965)."""
+    return min(1.0, arm.customers / arm.rows) if arm.customers and arm.rows else 1.0
+
+
+def _pair_sums(pairs: PairCounts, scale: float) -> PairSums:
     values = (pairs.rows, pairs.flips, pairs.difference_sum, pairs.difference_squares)
-    return PairSums(*(np.array(float(value)) for value in values))
+    return PairSums(*(np.array(value * scale) for value in values))
 
 
 def _label_checks(figures: LabelFigures, limits: Guardrails) -> list[Measured]:

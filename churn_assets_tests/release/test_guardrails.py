@@ -241,3 +241,23 @@ def test_equal_rollouts_go_through_and_bad_ones_are_rolled_back():
     assert np.all(failing.rolled_back > 0)
     shadows = simulation.shadows(60, simulation.EQUAL, seed=7, rows=1500)
     assert np.sum(shadows.rolled_back > 0) <= 3
+
+
+def test_rows_of_one_customer_weigh_as_much_as_one_of_them():
+    """A move that 3,000 customers prove is not proven by 100 who ask thirty times each."""
+    moved = period(shift=0.06)
+    assert judge_guardrails(policy(), [moved], now=HELD).move == "rollback"
+    for arm_counts in moved.counts.arms.values():
+        arm_counts.customers = 100
+    report = judge_guardrails(policy(), [moved], now=HELD)
+    assert report.move == "hold"
+    by_name = {check.check: check for check in report.checks}
+    assert by_name["score_shift"].status == "undecided"
+    assert (by_name["score_shift"].rows, by_name["p99"].rows) == (100, 3000)
+
+
+def test_a_shadow_of_few_customers_is_not_decided():
+    shadow = shadowed(difference=0.05)
+    assert judge_guardrails(policy("shadow"), [shadow], now=HELD).move == "rollback"
+    shadow.counts.arm(CHALLENGER).customers = shadow.counts.arm(CHAMPION).customers = 50
+    assert judge_guardrails(policy("shadow"), [shadow], now=HELD).move == "hold"

@@ -135,3 +135,13 @@ def test_a_time_lies_in_its_bin(seconds):
     place = counts.seconds_bin(seconds)
     assert seconds <= counts.seconds_of(place) * (1 + 1e-9)
     assert place == 0 or seconds > counts.seconds_of(place - 1) * (1 - 1e-9)
+
+
+def test_a_customer_is_new_once():
+    seen = counts.SeenCustomers()
+    shares = [share_of("a salt", str(number)) for number in range(20_000)]
+    first = sum(map(seen.is_new, shares))
+    assert 19_900 < first <= 20_000  # two of 4 million places are taken twice now and then
+    assert sum(map(seen.is_new, shares)) == 0
+    assert seen.is_new(0.0)
+    assert seen.is_new(1.0 - 2**-53)

@@ -173,6 +173,7 @@ def test_the_arms_of_an_ab_answer_their_shares(tmp_path):
     write_policy(home, policy)
 
     async def question(client, worker):
+        await client.post("/predict_batch", json={"customers": ROWS})
         return await client.post("/predict_batch", json={"customers": ROWS}), (await client.get("/metrics")).text
 
     answer, metrics = ask(home, question)
@@ -180,7 +181,9 @@ def test_the_arms_of_an_ab_answer_their_shares(tmp_path):
     assert set(expected.values()) == set(bundles)
     given = [p["model_version"] for p in answer.json()["predictions"]]
     assert given == [bundles[expected[name]].name for name in IDS]
-    assert sum(arm.rows for arm in read_counts(home, "r000007").arms.values()) == len(ROWS)
+    arms = read_counts(home, "r000007").arms.values()
+    assert sum(arm.rows for arm in arms) == 2 * len(ROWS)
+    assert sum(arm.customers for arm in arms) == len(set(IDS))
     for name, bundle in bundles.items():
         assert f'churn_model_info{{arm="{name}",contract="tiny",kind=' in metrics
         assert f'churn_model_load_seconds{{model_version="{bundle.name}"}}' in metrics

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from churn_assets.release.counts import ReleaseCounts, sum_counts, write_counts, writer_name
+from churn_assets.release.counts import ReleaseCounts, SeenCustomers, sum_counts, write_counts, writer_name
 from churn_assets.release.policy import FALLBACK
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ KEPT_S = 60  # a replaced policy may still get rows of requests in work
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """A row where several models answer: the arm that answered it, and what is counted of it; `seconds` is None where
-    it was scored with others."""
+    """A row where several models answer: the arm that answered it, and what is counted of it; `share` is the hash of
+    the customer, `seconds` is None where it was scored with others."""
 
     arm: Arm
     status: str
@@ -29,6 +29,7 @@ class SplitRow:
     called: bool
     warned: bool
     seconds: float | None
+    share: float
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class ArmCounter:
     def __init__(self, policy_id: str) -> None:
         self.policy_id, self.writer, self.reason = policy_id, writer_name("worker"), ""
         self._counts, self._lock, self._changed = ReleaseCounts(), threading.Lock(), False
+        self._seen = SeenCustomers()
 
     def count(self, split: SplitRows) -> None:
         """Count the rows of a request. Those that the champion answered in place of another arm are no rows of the
@@ -59,7 +61,9 @@ class ArmCounter:
         with self._lock:
             for row in split.rows:
                 if row.status != FALLBACK:
-                    self._counts.arm(row.arm.name).scored(row.score, row.called, row.warned, row.seconds)
+                    arm = self._counts.arm(row.arm.name)
+                    arm.scored(row.score, row.called, row.warned, row.seconds)
+                    arm.customers += self._seen.is_new(row.share)
             for name, rows in split.errors.items():
                 self._counts.arm(name).errors += rows
             for name, rows in split.refused.items():

@@ -51,9 +51,17 @@ class Router:
 
     def choose(self, customer_id: str) -> Arm:
         """The arm of a customer, or of a prediction without a customer's id: always the same one under a policy."""
+        return self.at(self.share(customer_id))
+
+    def share(self, customer_id: str) -> float:
+        """The hash of a customer under the policy, in [0, 1); 0 where one model answers everybody."""
+        return share_of(self.policy.salt, customer_id) if self.policy is not None and self.is_split else 0.0
+
+    def at(self, share: float) -> Arm:
+        """The arm of the customers with this hash."""
         if self.policy is None or not self.is_split:
             return self.champion
-        return self.arms[self.policy.choose(share_of(self.policy.salt, customer_id)).name]
+        return self.arms[self.policy.choose(share).name]
 
     def named(self, version: str) -> Router | None:
         """The router of a client that names the version it wants; None if no model that answers has it."""

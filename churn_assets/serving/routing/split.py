@@ -62,6 +62,7 @@ class _Split:
     ) -> None:
         self._router, self._rows, self._day, self._context, self._score = router, rows, day, context, score
         self._ids = [new_prediction_id() for _ in rows]
+        self._shares = [0.0] * len(rows)
         self._scored: dict[
             int, tuple[Arm, str, CustomerScore, float | None]
         ] = {}  # place -> arm, status, score, seconds
@@ -74,7 +75,8 @@ class _Split:
         key = self._router.champion.model.contract.key.name
         groups: dict[str, list[int]] = defaultdict(list)
         for place, row in enumerate(self._rows):
-            groups[self._router.choose(canonical_id(row.get(key)) or self._ids[place]).name].append(place)
+            self._shares[place] = share = self._router.share(canonical_id(row.get(key)) or self._ids[place])
+            groups[self._router.at(share).name].append(place)
         own = groups.pop(CHAMPION, [])
         failed = [
             place for name, places in groups.items() for place in self._challenge(self._router.arms[name], places)
@@ -142,7 +144,8 @@ class _Split:
         responses, lines, warned, rows = [], [], [], []
         for place, row in enumerate(self._rows):
             arm, status, score, seconds = self._scored[place]
-            rows.append(SplitRow(arm, status, score.probability, score.churn, bool(score.warnings), seconds))
+            counted = score.probability, score.churn, bool(score.warnings), seconds, self._shares[place]
+            rows.append(SplitRow(arm, status, *counted))
             response, line, names = respond(arm, row, self._day, self._context, score, self._ids[place], status)
             responses.append(response)
             lines.append(line)
