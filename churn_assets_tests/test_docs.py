@@ -473,7 +473,16 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
     scripts = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
     assert set(re.findall(r"^\| `python -m benchmarks\.(\w+)", table, re.M)) == scripts
     longer = {"serving_faults", "serving_soak", "two_checkouts", "mutation", "tables", "attack", "orphans", "swaps"}
-    longer |= {"api_schema", "daemon", "kill_rounds", "gate_power", "public_tables", "scenarios", "protocol"}
+    longer |= {
+        "api_schema",
+        "inference_clients",
+        "daemon",
+        "kill_rounds",
+        "gate_power",
+        "public_tables",
+        "scenarios",
+        "protocol",
+    }
     longer |= {"mlflow_serve", "release_guardrails", "release_routing"}
     assert sorted(SCRIPTS) == sorted(scripts - longer)
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts

@@ -11,7 +11,11 @@ from churn_assets.access.rate_limit import Admission, RateLimit, RateLimiter
 from churn_assets.serving.http import Header, Refused, unavailable
 from churn_assets.serving.schemas import OPEN_ROUTES, READ_SCOPES, ROUTE_SCOPES
 
-_BROWSED = ("/", "/docs")  # a browser asks its user for name and password, and sends the token as the password
+_BROWSED = (
+    "/",
+    "/docs",
+    "/redoc",
+)  # a browser asks its user for name and password, and sends the token as the password
 
 
 def authorize(keyring: Keyring, headers: Iterable[Header], path: str, method: str = "POST") -> ApiKey | None:

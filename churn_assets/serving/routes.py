@@ -56,6 +56,7 @@ from churn_assets.serving.open_inference.endpoints import InferenceEndpoints
 from churn_assets.serving.open_inference.messages import INFER_ROUTES, PREFIX, Target, V2Error, find_route
 from churn_assets.serving.open_inference.rest import RestInference
 from churn_assets.serving.pages import index_page, page_headers, swagger_page
+from churn_assets.serving.pages.reference import reference_page
 from churn_assets.serving.pages.typical_customer import current_customer
 from churn_assets.serving.predict import OK, Clock, PredictionResult, RequestContext
 from churn_assets.serving.releases.handler import ReleaseHandlers
@@ -212,6 +213,7 @@ def routes(handlers: Handlers) -> list[Route]:
         Route("/model", handlers.model),
         Route("/", handlers.index),
         Route("/docs", handlers.docs_page),
+        Route("/redoc", handlers.reference),
         Route("/docs.json", handlers.docs),
         Route("/metrics", handlers.metrics),
         Route("/livez", handlers.alive),
@@ -393,11 +395,20 @@ class Handlers:
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document."""
+        return Response(await self._openapi(), media_type="application/json")
+
+    async def reference(self, request: Request) -> Response:
+        """That document as a page to read."""
+        document = await self._openapi()
+        page = await asyncio.to_thread(lambda: reference_page(parse_json(document)))
+        return HTMLResponse(page, headers=page_headers(token_urlsafe(16)))
+
+    async def _openapi(self) -> bytes:
         model, today = self._worker.watcher.current, dt.datetime.now(dt.UTC).date()
         key = "" if model is None else model.scorer.version, today
         if self._document is None or self._document[0] != key:
             self._document = key, await asyncio.to_thread(self._make_document, model, today)
-        return Response(self._document[1], media_type="application/json")
+        return self._document[1]
 
     def _make_document(self, model: ServedModel | None, today: dt.date) -> bytes:
         if model is None:

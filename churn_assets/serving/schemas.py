@@ -32,7 +32,7 @@ _REF = "#/components/schemas/{name}"
 
 # What a key needs for each route, in a home that has keys.
 ROUTE_SCOPES = {"/predict": "predict", "/predict_batch": "predict", "/feedback": "feedback"}
-ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/docs.json", "/healthz", "/metrics"), "view")
+ROUTE_SCOPES |= dict.fromkeys(("/model", "/", "/docs", "/redoc", "/docs.json", "/healthz", "/metrics"), "view")
 EXPLANATIONS = ("/explain", "/counterfactual", "/anchor")
 ROUTE_SCOPES |= dict.fromkeys(EXPLANATIONS, "explain")
 ROUTE_SCOPES |= dict.fromkeys((v2.PREFIX, *v2.MODEL_ROUTES, *v2.MODEL_READY_ROUTES, *v2.INFER_ROUTES), "predict")

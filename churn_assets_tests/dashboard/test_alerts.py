@@ -9,6 +9,7 @@ import pytest
 from churn_assets.access.keys import KeyStore
 from churn_assets.alerting.alerts import all_alerts, open_alerts, raise_alert, recover_alert
 from churn_assets.alerting.destinations import AlertSettings
+from churn_assets_tests.cli.test_main import churn
 from churn_assets_tests.dashboard.browser import NOW, visit
 
 
@@ -38,6 +39,9 @@ def test_an_alert_is_acknowledged_by_the_first_and_muted_for_hours(settings):
     assert (known[second].muted_by, known[second].muted_until) == ("Ana", NOW + dt.timedelta(hours=8))
     assert set(visitor.json("/alerts.json")["silent"]) == {first, second}
     assert "Acknowledged by Ana" in visitor.get("/alerts").text
+    printed = churn("alerts", home=settings.home).stdout
+    assert "acknowledged by Ana" in printed
+    assert "muted by Ana until 2026-11-26 20:00 UTC" in printed
     sent = raise_alert(alerts, _as_alert(known[second]), NOW + dt.timedelta(hours=7))
     assert sent.action == ""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -191,7 +193,7 @@ def test_rank_correlation_is_spearmans_with_ties(first, seed):
         assert rank_correlation(first, second) == pytest.approx(expected, abs=1e-12)
 
 
-def labelled_of(rows: list[Prediction], **columns: list[Any]) -> pa.Table:
+def labelled_of(rows: Sequence[Any], **columns: list[Any]) -> pa.Table:
     """The asset's columns for these predictions; unless named, final, nobody contacted."""
     table = {
         "prediction_id": [row.prediction_id for row in rows],
@@ -238,13 +240,11 @@ def test_final_labels_judge_both_models_on_the_same_customers(shadowed):
 
 def test_a_better_model_is_seen_to_be_better_and_an_equal_one_is_not():
     generator = np.random.default_rng(4)
-    truth = generator.beta(1, 3, 4000)
-    rows = [
-        answer(0, ROWS_OF[0], SHADOW, CHAMPION_SCORER, prediction_id=f"q{n}", customer_id=f"c{n}") for n in range(4000)
-    ]
-    labelled = labelled_of(rows, churned=(generator.random(4000) < truth).tolist())
+    truth = generator.beta(1, 3, 2000)
+    rows = [SimpleNamespace(prediction_id=f"q{n}", customer_id=f"c{n}") for n in range(2000)]
+    labelled = labelled_of(rows, churned=(generator.random(2000) < truth).tolist())
     ids = pa.array([row.prediction_id for row in rows])
-    noisy = np.clip(truth + generator.normal(0, 0.2, 4000), 0.01, 0.99)
+    noisy = np.clip(truth + generator.normal(0, 0.2, 2000), 0.01, 0.99)
     pairs = measure_pairs(mature(labelled, ids, {"a": noisy, "b": truth}), "a", "b")
     assert pairs.pr_auc_difference.low > 0
     assert pairs.log_loss_difference.high < 0

@@ -81,7 +81,7 @@ def test_without_a_key_only_the_probes_answer(closed):
         else:
             assert "the request has no API key, expected a valid one" in assert_refusal(response, 401)["error"]
         browsed = 'Basic realm="churn"' in response.headers.get_list("www-authenticate")
-        assert browsed == (path in ("/", "/docs"))
+        assert browsed == (path in ("/", "/docs", "/redoc"))
     assert [response.status_code for response in answered] == [200] * len(OPEN_ROUTES)
     assert method == 405
 

@@ -155,7 +155,7 @@ def test_junk_is_never_a_5xx(service, path, body):
 @settings(max_examples=100)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"]),
-    path=st.sampled_from([*POSTS, "/model", "/", "/docs", "/docs.json", "/metrics", "/livez", "/readyz"])
+    path=st.sampled_from([*POSTS, "/model", "/", "/docs", "/redoc", "/docs.json", "/metrics", "/livez", "/readyz"])
     | st.text("abc/.%?#~", max_size=12).map("/".__add__).filter(lambda path: path[1:2] != "/"),  # httpx: a host
     kind=st.sampled_from(
         ["application/json", "text/plain", "multipart/form-data", "application/json; charset=utf-16", ""]

@@ -18,6 +18,7 @@ from churn_assets.errors import LogBusy
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import write_ladder
+from churn_assets.serving.pages.reference import reference_page
 from churn_assets.serving.routes import Handlers, routes
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
@@ -151,6 +152,47 @@ def test_swagger_is_served_from_here(home):
     assert all(source.startswith("./static_content/") for source in page.fetched)
 
 
+def test_the_reference_has_every_route_schema_and_field_of_the_document_and_fetches_nothing(home):
+    response, document = get(home, "/redoc"), get(home, "/docs.json").json()
+    page = _Page()
+    page.feed(response.text)
+    assert (page.fetched, page.open) == ([], [])
+    assert "<script" not in response.text
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    text = html.unescape(response.text)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            (section,) = re.findall(rf"</span> <code>{re.escape(path)}</code></h3>\n(.*?)</section>", text, re.S)[
+                [*item].index(method) :
+            ][:1]
+            assert operation["summary"] in section
+            assert set(re.findall(r"<td><code>(\d{3})</code>", section)) == operation["responses"].keys()
+            for parameter in operation.get("parameters", ()):
+                assert f"<code>{parameter['name']} ({parameter['in']})</code>" in section
+    for name, schema in document["components"]["schemas"].items():
+        (section,) = re.findall(rf'<h3 id="schema-{name}">(.*?)</section>', text, re.S)
+        assert set(re.findall(r"<tr><td><code>(\w+)</code>", section)) == schema.get("properties", {}).keys()
+    targets = re.findall(r'href="#([^"]+)"', text)
+    assert set(targets) <= set(re.findall(r' id="([^"]+)"', text)), "every link within the page has its place"
+
+
+def test_the_reference_says_the_bounds_of_a_field_and_escapes_what_a_contract_says():
+    schema = {"type": ["integer", "null"], "minimum": 0, "enum": [0, None], "description": "<script>alert(1)</script>"}
+    operation = {"summary": "Score.", "responses": {"200": {"description": "Done."}}}
+    page = reference_page(
+        {
+            "info": {"title": "t & u", "version": "1", "description": ""},
+            "paths": {"/predict": {"post": operation}},
+            "components": {"schemas": {"Customer": {"properties": {"sent": schema}, "required": ["sent"]}}},
+        }
+    )
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "<title>t &amp; u: reference</title>" in page
+    assert "<td>integer or null</td><td>one of 0, null; at least 0</td>" in page
+    assert "<small>required</small>" in page
+
+
 def test_the_openapi_document_describes_a_customer_of_the_contract(home):
     document = get(home, "/docs.json").json()
     customer = document["components"]["schemas"]["Customer"]
@@ -192,7 +234,7 @@ def test_every_route_is_in_the_document_and_the_other_way_round(home):
     documented = {
         path: {method.upper() for method in item} for path, item in get(home, "/docs.json").json()["paths"].items()
     }
-    assert {path: methods for path, methods in there.items() if path != "/docs"} == documented
+    assert {path: methods for path, methods in there.items() if path not in ("/docs", "/redoc")} == documented
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from churn_assets.promotion.champion import ChampionMoves
@@ -36,15 +39,24 @@ class Home:
 
 
 def make_home(path: Path) -> Home:
-    """Under the tiny contract."""
-    versions = [make_bundle(path, kind).name for kind in ("boosted", "logistic", "network")]
+    """Under the tiny contract; a copy of one that is made once a process."""
+    folder, versions = _template()
+    shutil.copytree(folder.name, path)
+    return Home(path, *versions)
+
+
+@cache
+def _template() -> tuple[tempfile.TemporaryDirectory[str], tuple[str, str, str]]:
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name)
+    first, second, third = (make_bundle(path, kind).name for kind in ("boosted", "logistic", "network"))
     (path / "tiny.toml").write_text(TEXT)
-    home = Home(path, *versions)
+    home = Home(path, first, second, third)
     bundles, ledger = home.settings.bundles_dir, home.ledger
-    to = Champion(home.champion, f"bundles/{home.champion}", SCORER.contract.fingerprint, None, AT, "training", "first")
+    to = Champion(first, f"bundles/{first}", SCORER.contract.fingerprint, None, AT, "training", "first")
     ChampionMoves(bundles, ledger, ChampionPointer(path), lambda: AT).move(to, "first", "training", "first")
-    for version, passed in ((home.challenger, True), (home.refused, False)):
+    for version, passed in ((second, True), (third, False)):
         ledger.add_challenger(version, f"bundles/{version}", bundle_hash(bundles / version), None, None, AT)
-        judged = dataclasses.replace(verdict(version, passed), champion=home.champion)
+        judged = dataclasses.replace(verdict(version, passed), champion=first)
         ledger.record_verdict(version, judged, needs_person=False, at=AT)
-    return home
+    return folder, (first, second, third)
