@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from churn_assets.contract.limits import Guardrails
 from churn_assets.contract.load import parse_contract
-from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm, PolicyKind, write_policy
+from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm, PolicyKind, Step, write_policy
 from churn_assets.scoring.bundle import write_bundle
 from churn_assets.serving.worker import Worker
 from churn_assets.storage.sealed import bundle_hash
@@ -24,12 +24,17 @@ MOST_SENT = 20  # of the narrow challenger's contract
 
 
 def policy_of(home: Path, number: int, kind: PolicyKind, arms: Mapping[str, tuple[Path, float]]) -> Policy:
-    """A policy of these arms: bundle and weight by name."""
+    """A policy of these arms: bundle and weight by name. A canary is held for years: the service moves nothing."""
     entries = tuple(
         PolicyArm(name, bundle.name, bundle.relative_to(home).as_posix(), bundle_hash(bundle), weight)
         for name, (bundle, weight) in arms.items()
     )
-    return Policy(f"r{number:06d}", kind, entries, SALT, "a test", "to route", dt.datetime.now(dt.UTC), limits=ANYTHING)
+    now = dt.datetime.now(dt.UTC)
+    policy = Policy(f"r{number:06d}", kind, entries, SALT, "a test", "to route", now, limits=ANYTHING)
+    if kind != "canary":
+        return policy
+    steps = (Step(arms[CHALLENGER][1], 1e7, 10**9),)
+    return dataclasses.replace(policy, steps=steps, step_since=now)
 
 
 def write_canary(home: Path, number: int, champion: Path, challenger: Path, weight: float) -> Policy:

@@ -207,7 +207,8 @@ class RoutingTrial:
 
     def check(self) -> list[str]:
         """What is wrong by the log; `checked` says what was seen."""
-        rows = [row for row in rows_of(self.home / "predlog") if row["kind"] == "prediction"]
+        logged = rows_of(self.home / "predlog")
+        rows = [row for row in logged if row["kind"] == "prediction" and not row.get("shadow")]
         problems = [f"{len(self.failed)} of {self.requests} requests failed: {self.failed[:3]}"] if self.failed else []
         late: dict[str, float] = {}
         for row in rows:
