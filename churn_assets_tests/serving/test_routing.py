@@ -181,9 +181,9 @@ def test_the_arms_of_an_ab_answer_their_shares(tmp_path):
     assert set(expected.values()) == set(bundles)
     given = [p["model_version"] for p in answer.json()["predictions"]]
     assert given == [bundles[expected[name]].name for name in IDS]
-    arms = read_counts(home, "r000007").arms.values()
-    assert sum(arm.rows for arm in arms) == 2 * len(ROWS)
-    assert sum(arm.customers for arm in arms) == len(set(IDS))
+    counted = read_counts(home, "r000007").arms.values()
+    assert sum(arm.rows for arm in counted) == 2 * len(ROWS)
+    assert sum(arm.customers for arm in counted) == len(set(IDS))
     for name, bundle in bundles.items():
         assert f'churn_model_info{{arm="{name}",contract="tiny",kind=' in metrics
         assert f'churn_model_load_seconds{{model_version="{bundle.name}"}}' in metrics
