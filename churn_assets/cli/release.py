@@ -73,7 +73,7 @@ def promote(version: Version, by: By, why: Why, expect: Expect = None, home: Hom
 def rollback(by: By, why: Why, expect: Expect = None, home: HomeOption = None) -> None:
     """End the release that runs: the champion answers everybody. Without one, go back to the former champion.
 
-    A version that has answered is rejected with it.
+    A version that has answered is rejected with it. If somebody has just ended the release, nothing is done.
     """
     _tell(_releases(home).rollback(by, why, expect))
     publish(settings_of(home))

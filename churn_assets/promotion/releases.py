@@ -29,13 +29,20 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, require_champion
 from churn_assets.promotion.records import Challenger, Person, PolicyMove
 from churn_assets.promotion.rollout.policies import ANSWERING, RUNNING, Draft, champion_policy, policy_id
-from churn_assets.promotion.rollout.status import ReleaseStatus, describe_policy, minute, read_release_status
+from churn_assets.promotion.rollout.status import (
+    ReleaseStatus,
+    describe_policy,
+    minute,
+    read_release_status,
+    versions_of,
+)
 from churn_assets.release.policy import CHALLENGER, CHAMPION, MAX_ARMS, Policy, PolicyArm, Step
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash, verified_bundle_hash, verify
 
 SERVICE, LOOP = "service", "loop"  # who moves without a person
 _AUTOMATIC = (SERVICE, LOOP)
+_GONE = ("rolled_back", "inconclusive", "champion_moved")  # outcomes after which no challenger answers
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _ARM = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -181,10 +188,14 @@ class Releases:
     def rollback(self, by: str, why: str, expected: str | None = None) -> PolicyMove:
         """End the running release, so that the champion answers everybody; without one go back to the former champion.
 
-        The challengers that answered are rejected with it. Raises RollbackRefused without a former champion.
+        The challengers that answered are rejected with it. If the newest move has ended a release it is refused, unless
+        `expected` is the id of the present policy: of two people who end the same release, the second must not move
+        the champion. Raises RollbackRefused without a former champion.
         """
         with self._moving(by, why, expected) as now:
             if now.kind not in RUNNING:
+                if expected != now.id:
+                    _expect_none_ended(self._ledger.newest_policy_move("done"))
                 self._champion.rollback_held(None, by, why)
                 return self._newest()
             decides = self._rejected(now, ("approved",)) if now.kind in ANSWERING else {}
@@ -410,6 +421,19 @@ def _expect_free(now: Policy, strategy: str, versions: Sequence[str]) -> None:
             f"version {now.challenger.version} is in shadow already (policy {now.id}, by {now.by} on "
             f"{minute(now.at)}), expected another; see churn release status"
         )
+
+
+def _expect_none_ended(newest: PolicyMove | None) -> None:
+    """Who rolls back just after a release has ended means that one; a promotion that ended it is still to be undone."""
+    if newest is None or newest.outcome not in _GONE:
+        return
+    kind = newest.before.kind if newest.before is not None else "release"
+    raise TransitionRefused(
+        f"no release runs: {newest.by} has ended the {kind} of {versions_of(newest)} on {minute(newest.intended_at)} "
+        f"({newest.outcome.replace('_', ' ')}: {newest.why}), and champion {newest.after.champion.version} answers "
+        "everybody; expected a release that runs. Nothing is left to end; if the champion too shall go back to the "
+        f"one before it: churn rollback, or expect the present policy: --expect {newest.after.id}"
+    )
 
 
 def _expect_arms(arms: Mapping[str, AbArm]) -> None:

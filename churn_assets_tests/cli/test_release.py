@@ -73,6 +73,18 @@ def test_the_page_walks_through_all_strategies():
     assert walked == {"shadow", "canary", "ab", "promote", "rollback", "status"}
 
 
+def test_of_two_who_throw_a_canary_out_the_second_leaves_the_champion(home, churn):  # noqa: F811
+    settings, v0, v1, v2 = home
+    churn("release", "canary", v2, *WHO)
+    churn("release", "rollback", *WHO)
+    policy = read_policy(settings.home)
+    with pytest.raises(TransitionRefused, match=f"ana has ended the canary of {v2} on .*--expect {policy.id}$"):
+        churn("release", "rollback", *WHO)
+    assert (read_policy(settings.home), require_champion(settings.home).version) == (policy, v1)
+    churn("release", "rollback", "--expect", policy.id, *WHO)
+    assert require_champion(settings.home).version == v0
+
+
 def test_status_and_history_say_what_runs_and_what_was_thrown_out(home, churn):  # noqa: F811
     settings, _, v1, v2 = home
     assert f"champion {v1} answers everybody; policy r000002" in churn("release", "status")

@@ -139,7 +139,10 @@ def test_of_two_releases_at_once_the_second_is_told_who_made_the_first(settings)
     path, fields = second
     assert "not possible now" in ben.post(path, {**fields, "by": "Ben"}, 409).text
     ended = form_of(ben, WAITING, "end")
+    assert ended[1]["policy"] == read_policy(settings.home).id
     ana.post(*form_of(ana, WAITING, "end"), status=200)
+    ben.post(ended[0], {**ended[1], "by": "Ben"}, 409)
+    assert read_champion(settings.home).version == CHAMPION
     ana.post(*form_of(ana, WAITING, "shadow"), status=200)
     path, fields = ended
     text = read(ben.post(path, {**fields, "by": "Ben"}, 409)).text

@@ -86,6 +86,7 @@ class Model:
     arms: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)  # without the champion's
     step: int = 0
     weights: tuple[float, ...] = ()
+    ended: bool = False  # whether the last move has ended a release, other than by a promotion of its arm
     former: set[str] = dataclasses.field(default_factory=set)
     status: dict[str, str] = dataclasses.field(default_factory=dict)
     against: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -111,7 +112,7 @@ class Model:
         for version in versions if kind != "shadow" else ():
             if self.status.get(version) == "thrown out":
                 self.status[version] = "approved"
-        self.kind, self.arms, self.step, self.weights = kind, arms, 0, weights
+        self.kind, self.arms, self.step, self.weights, self.ended = kind, arms, 0, weights, False
         return True
 
     def advance(self, by: str) -> bool:
@@ -150,10 +151,10 @@ class Model:
     def become(self, version: str) -> None:
         self.former.add(version)
         self.champion = version
-        self.finish()
+        self.finish(self.kind != "champion" and version not in [arm for arm, _ in self.arms.values()])
 
-    def finish(self) -> None:
-        self.kind, self.arms, self.step, self.weights = "champion", {}, 0, ()
+    def finish(self, ended: bool = True) -> None:
+        self.kind, self.arms, self.step, self.weights, self.ended = "champion", {}, 0, (), ended
 
     def roll_back_champion(self) -> bool:
         if len(self.line) < 2:
@@ -321,15 +322,17 @@ class Releasing(RuleBasedStateMachine):
         name = self.versions[version]
         self.attempt(kill, lambda r, _: r.promote(name, by, "it won"), lambda m: m.promote(name, by))
 
-    @rule(by=st.sampled_from(PEOPLE), kill=KILLS)
-    def roll_back(self, by: str, kill: int | None) -> None:
+    @rule(by=st.sampled_from(PEOPLE), sees=st.booleans(), kill=KILLS)
+    def roll_back(self, by: str, sees: bool, kill: int | None) -> None:
+        expected = self.policy_id() if sees else None
+
         def change(model: Model) -> bool:
             if model.kind == "champion":
-                return model.roll_back_champion()
+                return (sees or not model.ended) and model.roll_back_champion()
             model.throw_out(("approved",) if model.answering else ())
             return True
 
-        self.attempt(kill, lambda r, _: r.rollback(by, "complaints"), change)
+        self.attempt(kill, lambda r, _: r.rollback(by, "complaints", expected), change)
 
     @rule(outcome=st.sampled_from(["rolled_back", "inconclusive"]), kill=KILLS)
     def end(self, outcome: Any, kill: int | None) -> None:

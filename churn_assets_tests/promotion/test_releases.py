@@ -140,8 +140,106 @@ def test_a_rollback_ends_the_release_and_without_one_goes_to_the_former_champion
     move = releases(settings).rollback("ben", "complaints")
     assert (move.kind, move.outcome, move.by) == ("rollback", "rolled_back", "ben")
     assert (answering(settings), status_of(settings, v2)) == ({CHAMPION: (v1, 1.0)}, "rejected")
-    assert releases(settings).rollback("ben", "still").after.champion.version == v0
+    assert releases(settings).rollback("ben", "still", move.after.id).after.champion.version == v0
     assert require_champion(settings.home).version == v0
+
+
+def by_a_person(settings, policy):
+    releases(settings).rollback("ben", "complaints")
+
+
+def by_the_guard(settings, policy):
+    releases(settings).end(policy.id, "rolled_back", "complaints")
+
+
+def by_its_deadline(settings, policy):
+    releases(settings).end(policy.id, "inconclusive", "complaints")
+
+
+def by_a_rejection(settings, policy):
+    Ledger(settings.ledger_path).reject(policy.challenger.version, Person("ben"), "complaints", AT)
+
+
+def by_the_champion(settings, policy):
+    moves(settings).rollback(None, "ben", "complaints")
+
+
+ENDS = (by_a_person, by_the_guard, by_its_deadline, by_the_champion)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"), [(by_a_rejection, "canary"), *((end, kind) for end in ENDS for kind in ("shadow", "canary"))]
+)
+def test_a_rollback_of_a_release_that_has_just_ended_leaves_the_champion(home, end, kind):
+    settings, v0, v1, v2 = home
+    policy = getattr(releases(settings), kind)(v2, "ana", "try it").after
+    end(settings, policy)
+    releases(settings).recover()
+    before = in_force(settings)
+    champion_now = v0 if end is by_the_champion else v1
+    for expected in (None, CHAMPION):
+        with pytest.raises(TransitionRefused, match=rf"^no release runs: \w+ has ended the {kind} of {v2} on 2026-") as e:
+            releases(settings).rollback("ana", "complaints", expected)
+        assert "complaints), and champion " in str(e.value)
+        assert str(e.value).endswith(f": churn rollback, or expect the present policy: --expect {before.id}")
+    with pytest.raises(TransitionRefused, match=f"policy {before.id} is in force"):
+        releases(settings).rollback("ana", "complaints", policy.id)
+    assert (in_force(settings), answering(settings)) == (before, {CHAMPION: (champion_now, 1.0)})
+
+
+def test_a_promotion_is_rolled_back_though_it_has_ended_a_release(home):
+    settings, _, v1, v2 = home
+    releases(settings).canary(v2, "ana", "try it")
+    releases(settings).promote(v2, "ana", "it won")
+    assert releases(settings).rollback("ben", "complaints").after.champion.version == v1
+
+
+def again_in_shadow(r, v):
+    r.shadow(v, "ana", "mine")
+    return lambda: r.shadow(v, "ben", "mine")
+
+
+def again_in_a_canary(r, v):
+    r.canary(v, "ana", "mine")
+    return lambda: r.canary(v, "ben", "mine")
+
+
+def again_in_an_ab(r, v):
+    r.ab({"new": AbArm(v, 0.5)}, "ana", "mine")
+    return lambda: r.ab({"new": AbArm(v, 0.5)}, "ben", "mine")
+
+
+def promoted_again(r, v):
+    r.promote(v, "ana", "mine")
+    return lambda: r.promote(v, "ben", "mine")
+
+
+def promoted_after_its_rollback(r, v):
+    promoted = promoted_again(r, v)
+    r.rollback("cleo", "complaints")
+    return promoted
+
+
+def promoted_after_it_was_thrown_out(r, v):
+    r.canary(v, "ana", "mine")
+    r.rollback("cleo", "complaints")
+    return lambda: r.promote(v, "ben", "mine")
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        again_in_shadow, again_in_a_canary, again_in_an_ab, promoted_again, promoted_after_its_rollback,
+        promoted_after_it_was_thrown_out,
+    ],
+)  # fmt: skip
+def test_what_somebody_has_just_done_is_not_done_twice(home, again):
+    settings, _, _, v2 = home
+    second = again(releases(settings), v2)
+    before = in_force(settings)
+    with pytest.raises(TransitionRefused, match=v2):
+        second()
+    assert in_force(settings) == before
 
 
 def test_a_shadow_that_a_person_ends_decides_nothing(home):

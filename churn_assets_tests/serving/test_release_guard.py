@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from churn_assets.contract.limits import Release
-from churn_assets.errors import LedgerUnavailable
+from churn_assets.errors import LedgerUnavailable, TransitionRefused
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import ChampionPointer, require_champion
 from churn_assets.promotion.releases import AbArm, Releases
@@ -221,6 +221,18 @@ def test_damage_is_told_once_and_ends_nothing(home, trouble):
     trouble_events = [] if trouble == "a damaged report" else ["guardrails of the release"]
     moved = ["release moved"] if trouble in ("a damaged report", "damaged labels") else []  # these hold nothing up
     assert events == trouble_events + moved
+
+
+def test_a_person_who_rolls_back_a_second_after_the_guard_leaves_the_champion(home):
+    settings, v1, v2 = home
+    releases(settings).promote(v2, "ana", "it passed")
+    releases(settings).canary(v1, "ana", "was it better")
+    count(settings, period(0.25, errors=90))
+    guard_of(settings).check()
+    assert newest(settings).outcome == "rolled_back"
+    with pytest.raises(TransitionRefused, match=f"^no release runs: service has ended the canary of {v1} on "):
+        releases(settings).rollback("ben", "complaints")
+    assert require_champion(settings.home).version == v2
 
 
 def test_a_pointer_that_moved_ends_the_watch(home):

@@ -98,6 +98,19 @@ def test_of_two_at_once_one_wins_and_the_other_is_told_who(home):
     assert "\n" not in error
 
 
+def test_who_rolls_back_what_somebody_has_ended_is_told_so_and_the_champion_stays(home):
+    move(home, "canary", version=home.challenger)
+    move(home, "promote", version=home.challenger)
+    move(home, "canary", version=home.champion)
+    ended = move(home, "rollback", why="complaints", by="ben").json()["policy"]["id"]
+    error = assert_refusal(move(home, "rollback", why="complaints"), 409)["error"]
+    assert error.startswith(f"no release runs: ben has ended the canary of {home.champion} on ")
+    assert "\n" not in error
+    assert (read_policy(home.path).id, require_champion(home.path).version) == (ended, home.challenger)
+    assert move(home, "rollback", expected=ended).json()["policy"]["arms"][0]["version"] == home.champion
+    assert require_champion(home.path).version == home.champion
+
+
 @pytest.mark.parametrize(
     ("kind", "which", "told"),
     [
