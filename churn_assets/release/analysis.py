@@ -17,7 +17,7 @@ import numpy.typing as npt
 from churn_assets.release.comparison import ArmComparison, ArmDifference, compare_arms
 from churn_assets.release.counts import SCORE_BINS, ReleaseCounts
 from churn_assets.release.outcomes import MaturedMetrics, MaturedPairs, mature, measure, measure_pairs
-from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy
+from churn_assets.release.policy import CHALLENGER, CHAMPION, FALLBACK, Policy
 from churn_assets.release.replay import answered_id_sql
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ Booleans = npt.NDArray[np.bool_]
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 DIFFERENCE_BINS = 40  # of the histogram of score differences
-FALLBACK = "fallback"  # the status of an answer of the champion to a row that the challenger could not score
 
 _OF_POLICIES = "policy IN (SELECT unnest($policies::VARCHAR[])) AND test IS NOT TRUE"
 _ARMS = f"""
