@@ -216,7 +216,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, project):
 
 def test_the_client_of_the_protocol_has_ten_lines_and_the_answer_of_predict(project, tmp_path):
     (block,) = (block for block in run_blocks("python") if block.page.name == CLIENT)
-    assert len([line for line in block.text.splitlines() if line]) <= 10
+    assert len([line for line in block.text.splitlines() if line.strip()]) <= 10
     (readme,) = (block for block in run_blocks("bash") if "curl" in block.text)
     customer = json.loads(re.search(r"\{.*\}", readme.text, re.S)[0])
     home = tmp_path / "home"
