@@ -104,7 +104,7 @@ def test_a_challenger_is_let_in_step_by_step_and_becomes_champion(home):
 
 @pytest.mark.parametrize("named", [None, "contracts/telecom.toml", "none.toml"])
 def test_a_move_goes_by_the_contract_of_the_home_whatever_the_environment_names(home, named):
-    _, _, v1, v2 = home
+    _, _, _, v2 = home
     environ = {"CHURN_HOME": str(home[0].home)} | ({"CHURN_CONTRACT": named} if named else {})
     strange = Releases.of(Settings.from_environ(environ))
     policy = strange.canary(v2, "ana", "try it").after
