@@ -41,7 +41,7 @@ def canary(
     why: Why,
     weight: Annotated[
         float | None,
-        typer.Option(help="Share to start with; the contract's larger steps follow. Default: its first step."),
+        typer.Option(help="Share to start with, under 1; the contract's larger steps follow. Default: its first step."),
     ] = None,
     expect: Expect = None,
     home: HomeOption = None,

@@ -116,7 +116,7 @@ class Releases:
     ) -> PolicyMove:
         """`version` answers a share of the customers that grows by the contract's steps.
 
-        With `weight` it starts at exactly this share, and goes on with the contract's steps that are larger.
+        With `weight` it starts at exactly this share, under 1, and goes on with the contract's steps that are larger.
         """
         with self._moving(by, why, expected) as now:
             _expect_free(now, "canary", (version,))
@@ -129,7 +129,10 @@ class Releases:
             return self._start("canary", arms, now, by, why, steps, approved, decides)
 
     def ab(self, arms: Mapping[str, AbArm], by: str, why: str, expected: str | None = None) -> PolicyMove:
-        """Named arms answer fixed shares of the customers; the champion, whose arm is not named, answers the rest."""
+        """Named arms answer fixed shares of the customers; the champion, whose arm is not named, answers the rest.
+
+        It must have a rest: without its customers nothing is compared.
+        """
         with self._moving(by, why, expected) as now:
             versions = tuple(arm.version for arm in arms.values())
             _expect_free(now, "ab", versions)
@@ -420,10 +423,10 @@ def _expect_arms(arms: Mapping[str, AbArm]) -> None:
             f"digits, - and _, other than {CHAMPION}, whose arm has the rest of the customers"
         )
     weights = [arm.weight for arm in arms.values()]
-    if not all(0.0 < weight <= 1.0 for weight in weights) or sum(weights) > 1.0 + 1e-9:
+    if not all(0.0 < weight < 1.0 for weight in weights) or sum(weights) >= 1.0 - 1e-9:
         raise TransitionRefused(
-            f"the weights are {', '.join(f'{weight:g}' for weight in weights)}, expected shares over 0 that sum to at "
-            "most 1"
+            f"the weights are {', '.join(f'{weight:g}' for weight in weights)}, expected shares over 0 that sum to "
+            "less than 1: the arms are compared with the champion's customers"
         )
 
 
@@ -440,8 +443,11 @@ def _expect_compared_with(challenger: Challenger, now: Policy) -> None:
 def _weights(steps: Sequence[float], start: float | None) -> tuple[float, ...]:
     if start is None:
         return tuple(steps)
-    if not 0.0 < start <= 1.0:
-        raise TransitionRefused(f"the weight is {start:g}, expected a share over 0 and up to 1: --weight 0.05")
+    if not 0.0 < start < 1.0:
+        raise TransitionRefused(
+            f"the weight is {start:g}, expected a share over 0 and under 1, which leaves the champion customers to "
+            "compare with: --weight 0.05"
+        )
     return (start, *(weight for weight in steps if weight > start))
 
 

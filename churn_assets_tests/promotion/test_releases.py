@@ -110,7 +110,8 @@ def test_another_version_has_another_salt_and_so_has_the_next_release_of_the_sam
 
 
 @pytest.mark.parametrize(
-    ("weight", "shares"), [(0.1, [0.1, 0.25, 1.0]), (0.25, [0.25, 1.0]), (0.01, [0.01, 0.05, 0.25, 1.0]), (1, [1])]
+    ("weight", "shares"),
+    [(0.1, [0.1, 0.25, 1.0]), (0.25, [0.25, 1.0]), (0.01, [0.01, 0.05, 0.25, 1.0]), (0.99, [0.99, 1])],
 )
 def test_a_canary_starts_at_exactly_the_weight_that_was_asked_for(home, weight, shares):
     settings, _, _, v2 = home
@@ -129,8 +130,9 @@ def test_an_ab_gives_named_arms_their_shares_and_the_champion_the_rest(home):
 
 def test_a_former_champion_counts_as_passed_and_becomes_champion_again(home):
     settings, v0, _, _ = home
-    canary = releases(settings).canary(v0, "ana", "was it better", weight=1.0).after
-    assert releases(settings).advance(canary.id).outcome == "promoted"
+    first = releases(settings).canary(v0, "ana", "was it better", weight=0.9).after
+    last = releases(settings).advance(first.id).after
+    assert releases(settings).advance(last.id).outcome == "promoted"
     assert require_champion(settings.home).version == v0
 
 
@@ -290,6 +292,12 @@ def test_no_version_answers_that_has_not_passed(home, make, message):
         (lambda r, p, v: r.canary(v, "", "try"), "approver is '', expected the name"),
         (lambda r, p, v: r.canary(v, "ana", " "), "why is empty, expected a reason"),
         (lambda r, p, v: r.canary(v, "ana", "try", weight=0.0), "the weight is 0, expected a share over 0"),
+        (lambda r, p, v: r.canary(v, "ana", "try", weight=1.0), "the weight is 1, expected .* under 1, which leaves"),
+        (lambda r, p, v: r.ab({"a": AbArm(v, 1.0)}, "ana", "try"), "weights are 1, expected .* sum to less than 1"),
+        (
+            lambda r, p, v: r.ab({"a": AbArm(v, 0.3), "b": AbArm(v, 0.7)}, "ana", "try"),
+            "weights are 0.3, 0.7, expected .* sum to less than 1",
+        ),
         (lambda r, p, v: r.ab({}, "ana", "try"), "the arms are none, expected 1 to 7 names"),
         (lambda r, p, v: r.ab({"champion": AbArm(v, 0.5)}, "ana", "try"), "the arms are champion, expected"),
         (

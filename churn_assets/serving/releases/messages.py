@@ -32,7 +32,7 @@ Expected = Annotated[
     ),
 ]
 Version = Annotated[str, Meta(pattern="^[0-9a-f]{16}$", description="Of a bundle of this home.")]
-Weight = Annotated[float, Meta(gt=0, le=1, description="The share of the customers.")]
+Weight = Annotated[float, Meta(gt=0, lt=1, description="The share of the customers.")]
 ArmName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
