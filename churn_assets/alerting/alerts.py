@@ -39,6 +39,7 @@ Kind = Literal[
     "window_never_full",
     "release_rolled_back",
     "release_inconclusive",
+    "release_waiting",
 ]
 Severity = Literal["info", "warning", "error"]
 

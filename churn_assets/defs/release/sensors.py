@@ -1,5 +1,6 @@
 """The watch over a release from the loop: final labels, and the deadline where no service runs."""
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,8 @@ import dagster as dg
 
 from churn_assets.errors import ChurnError, TransitionRefused
 from churn_assets.settings import Settings
+
+LOG = logging.getLogger("churn.release")
 
 
 def release_watch_sensor(
@@ -21,25 +24,27 @@ def release_watch_sensor(
         description="Ends a release that crosses a guardrail or has passed its deadline; goes on with a canary.",
     )
     def release_watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        return dg.SkipReason(watch_release(settings, clock()))
+        return dg.SkipReason(watch_release(settings, clock(), context.log))
 
     return release_watch
 
 
-def watch_release(settings: Settings, now: datetime) -> str:
-    """Judge the release that runs, and move it; what was done, or why nothing was."""
+def watch_release(settings: Settings, now: datetime, log: logging.Logger = LOG) -> str:
+    """Judge the release that runs, and move it, or remind a person of it; what was done, or why nothing was."""
     from churn_assets.release.policy import read_policy
 
     try:
         policy = read_policy(settings.home)  # one small file: nothing else is imported while no release runs
         if policy is None or policy.kind == "champion":
             return "no release runs"
-        return _judge(settings, now)
+        return _judge(settings, now, log)
     except (ChurnError, OSError) as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _judge(settings: Settings, now: datetime) -> str:
+def _judge(settings: Settings, now: datetime, log: logging.Logger) -> str:
+    from churn_assets.alerting.rules import waiting_release_alerts
+    from churn_assets.defs.alerts import HomeAlerts
     from churn_assets.promotion.releases import LOOP, Releases
     from churn_assets.release.counts import read_counts
     from churn_assets.release.guardrails import (
@@ -76,4 +81,7 @@ def _judge(settings: Settings, now: datetime) -> str:
             releases.end(policy.id, "inconclusive", report.message, numbers, LOOP)
     except TransitionRefused as refusal:  # the service was faster, or a rule forbids it: a person decides
         return f"{policy.id}: {refusal}"
+    reminder = waiting_release_alerts(policy, report, now)
+    if reminder.raised:
+        HomeAlerts(settings.home).update(log, reminder, now)
     return f"{policy.id}: {report.move}: {report.message}"

@@ -10,11 +10,14 @@ import dagster as dg
 import msgspec
 import pytest
 
+from churn_assets.alerting.alerts import open_alerts
+from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.alerting.rules import release_alerts
 from churn_assets.defs.release.assets import NO_RELEASE
 from churn_assets.defs.release.sensors import release_watch_sensor, watch_release
 from churn_assets.html.templating import external_references
 from churn_assets.promotion.releases import Releases
-from churn_assets.release.counts import ReleaseCounts, counts_folder, read_counts
+from churn_assets.release.counts import ReleaseCounts, counts_folder, read_counts, write_counts
 from churn_assets.release.guardrails import LabelFigures, read_label_figures, write_label_figures
 from churn_assets.release.policy import CHALLENGER, read_policy
 from churn_assets.release.replay import replay
@@ -23,6 +26,7 @@ from churn_assets.scoring.online import CustomerScorer
 from churn_assets_tests.defs.home import checks, metadata, run
 from churn_assets_tests.prediction_log.home import feedback, write
 from churn_assets_tests.release.test_analysis import ROWS_OF, answer, churned_by
+from churn_assets_tests.release.test_guardrails import shadowed
 from churn_assets_tests.serving.client import ask
 from churn_assets_tests.serving.releases.homes import Home, make_home
 
@@ -145,6 +149,24 @@ def test_a_release_ends_by_its_deadline_where_no_service_runs(tmp_path):
     assert (move.kind, move.outcome, move.by, move.after.kind) == ("end", "inconclusive", "loop", "champion")
     assert move.numbers["move"] == "inconclusive"
     assert watch_release(home.settings, late) == "no release runs"
+
+
+def test_a_person_is_reminded_of_a_clear_shadow_after_its_deadline_until_it_is_decided(tmp_path):
+    home = make_home(tmp_path / "home")
+    releases, alerts = Releases.of(home.settings), AlertSettings(home.path)
+    started = releases.shadow(home.challenger, "ana", "look").after
+    write_counts(home.path, started.id, "shadow-1", shadowed().counts)
+    assert watch_release(home.settings, dt.datetime.now(dt.UTC)).endswith("a person decides what follows")
+    assert open_alerts(alerts) == []
+    late = started.deadline_at + dt.timedelta(minutes=1)
+    for _ in range(2):
+        with dg.build_sensor_context() as context:
+            release_watch_sensor(home.settings, lambda: late)(context)
+    (entry,) = open_alerts(alerts)
+    assert (entry.kind, entry.key, entry.times) == ("release_waiting", f"release_waiting:{started.id}", 2)
+    releases.rollback("ana", "enough seen")
+    ended = release_alerts(home.ledger.policy_moves("done")).ended
+    assert ended == {entry.key: f"Since then: champion {home.champion} answers everybody, by ana."}
 
 
 def test_final_labels_throw_a_canary_out_also_after_a_step(tmp_path):
