@@ -135,8 +135,8 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class Guardrails:
-    """What a challenger may not do while it is let in; see docs/release.md. Each limit is against the champion, and is
-    crossed when a test that may be looked at any number of times shows it.
+    """What a challenger may not do while it is let in; see docs/guardrails.md. Each limit is against the champion, and
+    is crossed when a test that may be looked at any number of times shows it.
 
     The share of rows with an error may not rise by `max_error_rise`, the 99th percentile of the scoring time not by the
     factor `max_p99_ratio`; mean score and share of decisions may not move by `max_score_shift` and

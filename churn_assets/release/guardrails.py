@@ -10,7 +10,8 @@ equal model is at most the sum.
     undecided   neither, or too few rows
 
 A canary takes its next step once time and rows of the present one are reached and nothing is crossed. Before a step
-that leaves the champion no customer to compare with, and before it is promoted, every check of traffic must be ok.
+that leaves the champion no customer to compare with, and before it is promoted, every check of traffic must be ok; but
+for the p99 where neither arm has a time, as customers are asked only in batches.
 Final labels come later than most releases end: their checks cross, and hold nobody up. A release that has concluded
 nothing by its deadline is inconclusive, and ends.
 """
@@ -210,10 +211,18 @@ def judge_guardrails(
         if labels is not None and name in labels:
             checks += [_check(each, name) for each in _label_checks(labels[name], policy.limits)]
     crossed = [check for check in checks if check.status == "crossed"]
-    unclear = [check for check in checks if check.status != "ok" and check.check not in LABELLED]
+    awaited = [check for check in checks if check.check not in LABELLED and not _is_untimed(check, periods)]
+    unclear = [check for check in awaited if check.status != "ok"]
     status: ReportStatus = "crossed" if crossed else "undecided" if unclear else "clear"
     move, waiting, message = _next_move(policy, periods, crossed, unclear, now)
     return GuardrailReport(policy.id, policy.kind, policy.step, now, status, move, waiting, message, tuple(checks))
+
+
+def _is_untimed(check: GuardrailCheck, periods: Sequence[Period]) -> bool:
+    """Whether the check is the p99 of an arm that is asked only in batches, as the champion is: no row of theirs has a
+    time, nor will one that is asked in the same way."""
+    arms = [each.counts.arm(name) for each in periods if each.weight < 1.0 for name in (check.arm, CHAMPION)]
+    return check.check == "p99" and not any(arm.seconds for arm in arms)
 
 
 def alpha_of(policy: Policy) -> float:

@@ -31,7 +31,9 @@ TAIL = (1.0, 50.0)  # a prior for shares of one or some hundredths: times over a
 TUNED_ROWS = 1500.0  # effective rows at which the asymptotic interval is the narrowest
 REACH = 120  # bins of a ratio of quantiles: a factor of 10 where bins grow by 2 %
 _FAR = 1 << 30
-_STEPS = 20  # of a bisection of [-1, 1]: to 2e-6
+_STEPS = 60  # of a bisection at most
+_FINE = 2e-6  # to which the end of an interval of shares is computed
+_FEW = 16  # numbers for which a loop of Python is faster than NumPy
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,10 @@ def critical_hits(rows: Any, share: float, alpha: float, prior: tuple[float, flo
     def shown(hits: Floats) -> npt.NDArray[np.bool_]:
         return _log_mixture(hits, rows, prior) - _log_likelihood(hits, rows, np.asarray(share)) >= needed
 
-    few = _last_excluded(np.zeros_like(rows), middle, shown)
-    many = _last_excluded(rows, middle, shown)
+    few = np.floor(_last_excluded(np.zeros_like(rows), middle, shown, precision=0.5))  # hits are whole
+    few += (few + 1.0 <= middle) & shown(np.minimum(few + 1.0, rows))
+    many = np.ceil(_last_excluded(rows, middle, shown, precision=0.5))
+    many -= (many - 1.0 >= middle) & shown(np.maximum(many - 1.0, 0.0))
     return np.where(shown(few), few, -1.0), np.where(shown(many), many, rows + 1.0)
 
 
@@ -274,6 +278,8 @@ def _log_beta(a: Floats, b: Floats) -> Floats:
 def _log_gamma(x: Any) -> Floats:
     """To 1e-10 for x > 0: Stirling's series at x + 8."""
     x = np.asarray(x, dtype=np.float64)
+    if x.size <= _FEW:
+        return np.array([math.lgamma(value) for value in x.flat]).reshape(x.shape)
     product = x * (x + 1) * (x + 2) * (x + 3) * (x + 4) * (x + 5) * (x + 6) * (x + 7)
     z = x + 8.0
     series = (1.0 / 12 - (1.0 / 360 - 1.0 / (1260 * z * z)) / (z * z)) / z
@@ -298,11 +304,14 @@ def _constrained(
     return base + rise, base
 
 
-def _last_excluded(start: Floats, inside: Floats, excluded: Any) -> Floats:
-    """The value next to `inside` that is excluded, between it and `start`; `start` where that is not excluded."""
+def _last_excluded(start: Floats, inside: Floats, excluded: Any, precision: float = _FINE) -> Floats:
+    """The value next to `inside` that is excluded, between it and `start`; `start` where that is not excluded. It is
+    excluded for sure, and at most `precision` further out than need be."""
     outer, inner = start.copy(), np.array(inside, dtype=np.float64)
     none = ~excluded(outer)
     for _ in range(_STEPS):
+        if np.all(np.abs(outer - inner) <= precision):
+            break
         middle = (outer + inner) / 2
         is_excluded = excluded(middle)
         outer = np.where(is_excluded, middle, outer)

@@ -168,6 +168,20 @@ def test_before_the_champion_has_no_customer_left_every_check_must_be_ok(equal):
     assert (decided.status, decided.move) == ("clear", "advance")
 
 
+def test_a_canary_that_is_asked_only_in_batches_goes_on_without_times():
+    batches = period()
+    for name in (CHALLENGER, CHAMPION):
+        batches.counts.arm(name).seconds.clear()
+    report = judge_guardrails(policy(), [batches], now=HELD)
+    assert {found.check: found.status for found in report.checks}["p99"] == "undecided"
+    assert (report.status, report.move) == ("clear", "advance")
+    last = period(1.0, rows=(1200, 0))
+    assert judge_guardrails(policy(step=3), [batches, last], now=LATE).move == "promote"
+    batches.counts.arm(CHAMPION).seconds[200] = 1  # now there is a time to compare with
+    report = judge_guardrails(policy(), [batches], now=HELD)
+    assert (report.move, report.waiting, report.message[-3:]) == ("hold", "checks", "p99")
+
+
 def test_after_the_last_step_the_challenger_is_promoted(equal):
     last = period(1.0, rows=(1200, 0))
     assert judge_guardrails(policy(step=3), [equal, last], now=HELD).move == "promote"
