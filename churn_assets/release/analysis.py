@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.release.comparison import ArmComparison, ArmDifference, compare_arms
-from churn_assets.release.counts import SCORE_BINS, ReleaseCounts
+from churn_assets.release.counts import SCORE_BINS, ReleaseCounts, sum_counts
 from churn_assets.release.outcomes import MaturedMetrics, MaturedPairs, mature, measure, measure_pairs
 from churn_assets.release.policy import CHALLENGER, CHAMPION, FALLBACK, Policy
 from churn_assets.release.replay import answered_id_sql
@@ -179,18 +179,23 @@ def challengers(policy: Policy) -> tuple[str, ...]:
 def analyse(
     connection: duckdb.DuckDBPyConnection,
     policies: Sequence[Policy],
-    counts: ReleaseCounts | None = None,
+    counts: Mapping[str, ReleaseCounts] | None = None,
     labelled: pa.Table | None = None,
 ) -> ReleaseAnalysis:
     """A release from the ingested log; `policies` are those of `rollout`, at least one.
 
-    `counts` are the sum of what its processes counted, `labelled` the asset `labelled_predictions`: without it nothing
-    is matured.
+    `counts` are what its processes counted, by the id of the policy, `labelled` is the asset `labelled_predictions`:
+    without it nothing is matured.
     """
     ids = {"policies": [policy.id for policy in policies]}
     arms = read_arms(connection, ids["policies"])
     if counts is not None:
-        arms = [_with_counts(arm, counts) for arm in arms]
+        shadows = {policy.id for policy in policies if policy.kind == "shadow"}
+        scored, answered = (
+            sum_counts(own for policy_id, own in counts.items() if (policy_id in shadows) is shadow)
+            for shadow in (True, False)
+        )
+        arms = [_with_counts(arm, scored if arm.shadow else answered) for arm in arms]
     if labelled is not None:
         answers = _table(connection, _ANSWERS, ids)
         arms = [_with_outcomes(arm, answers, labelled) for arm in arms]

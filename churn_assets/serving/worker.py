@@ -41,7 +41,7 @@ from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 COUNTS_S = 1.0  # between two writes of the counts of a release
-GUARD_S = 1.0  # between two looks at the guardrails of a release
+GUARD_S = 2.0  # between two looks at the guardrails of a release: some 4 ms of Python, for which requests wait
 LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 _FACTS = "facts"

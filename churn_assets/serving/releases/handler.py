@@ -57,9 +57,9 @@ class ReleaseHandlers:
             return await self._answer(lambda: describe_release(Releases.of(self._settings), self._settings.home))
         move: messages.ReleaseMove = await self._read(request, messages.ReleaseMove)
         by = _name(request.state.facts.key_id, move.by)
-        if isinstance(move, messages.AbMove) and sum(arm.weight for arm in move.arms.values()) > 1.0 + 1e-9:
+        if isinstance(move, messages.AbMove) and sum(arm.weight for arm in move.arms.values()) >= 1.0 - 1e-9:
             total = sum(arm.weight for arm in move.arms.values())
-            raise conflict([Violation(0, "arms", f"weights that sum to {total:g}", "weights that sum to at most 1")])
+            raise conflict([Violation(0, "arms", f"weights that sum to {total:g}", "weights that sum to less than 1")])
         return await self._answer(lambda: self._move(move, by))
 
     async def retrain(self, request: Request) -> Response:

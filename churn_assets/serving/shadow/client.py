@@ -183,13 +183,13 @@ class Shadow:
 
     def _account(self, process: _Process, now: float) -> None:
         """A process has ended by itself: the row that it was at is an error of the challenger, the rows behind are
-        dropped."""
+        dropped. One that had no row, as it could not start, says nothing of how the challenger scores: it is a problem
+        of the service alone."""
         self._count(process)
-        lost = process.sent - process.progress.handled
-        if lost or not process.is_ready:
+        if lost := process.sent - process.progress.handled:
             self._counts.arm(CHALLENGER).errors += 1
             self._metrics.shadowed("error", 1)
-            self._drop(max(0, lost - 1))
+            self._drop(lost - 1)
             self._is_changed = True
         if now - process.started_at > STEADY_S:
             self._delay_s = FIRST_DELAY_S
