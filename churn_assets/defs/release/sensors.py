@@ -28,7 +28,7 @@ def release_watch_sensor(
         description="Ends a release that crosses a guardrail or has passed its deadline; goes on with a canary.",
     )
     def release_watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        return dg.SkipReason(watch.look())
+        return dg.SkipReason(watch.check())
 
     return release_watch
 
@@ -40,7 +40,7 @@ class ReleaseWatch:
         self._settings, self._clock = settings, clock
         self._guard: ReleaseGuard | None = None
 
-    def look(self) -> str:
+    def check(self) -> str:
         """Let the policy follow the champion, judge the release that runs, and move it; what was done, or why nothing
         was."""
         from churn_assets.release.policy import read_policy

@@ -38,7 +38,7 @@ ASSETS = ["prediction_log", "feedback_log", "labelled_predictions", "data_qualit
 
 
 def watch_release(settings, now: dt.datetime) -> str:
-    return ReleaseWatch(settings, lambda: now).look()
+    return ReleaseWatch(settings, lambda: now).check()
 
 
 def in_shadow(home: Home) -> list:
@@ -175,10 +175,10 @@ def test_a_crossing_is_kept_from_tick_to_tick(tmp_path):
     triggered = "CREATE TRIGGER held BEFORE INSERT ON policies BEGIN SELECT RAISE(ABORT, 'held'); END"
     with closing(sqlite3.connect(home.settings.ledger_path)) as other:
         other.execute(triggered)
-        assert "held" in watch.look()
+        assert "held" in watch.check()
         write_label_figures(home.path, started.id, {})
         other.execute("DROP TRIGGER held")
-    assert watch.look().startswith(f"{started.id}: rollback: ")
+    assert watch.check().startswith(f"{started.id}: rollback: ")
     assert home.ledger.newest_policy_move("done").outcome == "rolled_back"
 
 
