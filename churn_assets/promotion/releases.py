@@ -21,7 +21,6 @@ from secrets import token_hex
 from typing import Any, Literal
 
 from churn_assets.contract.limits import Release
-from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves
@@ -69,7 +68,10 @@ class Releases:
     raise TransitionRefused for one that the rules do not allow, and if the policy is another than `expected` now (an
     id, or "champion" for a home where no release runs; None: whatever it is). Besides NoChampion, PointerCorrupt,
     BundleCorrupt, HomeBusy after 20 s behind another mover, LedgerCorrupt, LedgerUnavailable, and OSError on a full
-    disk. `contract` gives the contract in use, whose `[release]` has the steps, limits and deadline of a new release.
+    disk. The contract in use, whose `[release]` has the steps, limits and deadline of a new release, is what `contract`
+    gives; else the one of the settings if its tables are those of the home's models, and if not the one that the bundle
+    carries: who moves may have the environment of another home. Where the user named it (`is_named`) another is an
+    error, ContractError or BundleMismatch.
     """
 
     def __init__(
@@ -79,17 +81,19 @@ class Releases:
         pointer: ChampionPointer,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         contract: Callable[[], Contract] | None = None,
+        *,
+        is_named: bool = False,
     ) -> None:
         self._settings, self._home = settings, settings.home
         self._ledger, self._pointer, self._clock = ledger, pointer, clock
-        self._contract = contract or (lambda: load_contract(settings.contract_path))
+        self._given, self._is_named = contract, is_named
         self._champion = ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
         self._policies = self._champion.policies
 
     @classmethod
-    def of(cls, settings: Settings) -> Releases:
-        """The releases of a home, with its ledger and its files."""
-        return cls(settings, Ledger(settings.ledger_path), ChampionPointer(settings.home))
+    def of(cls, settings: Settings, *, is_named: bool = False) -> Releases:
+        """The releases of a home, with its ledger and its files; `is_named` if the user named the contract."""
+        return cls(settings, Ledger(settings.ledger_path), ChampionPointer(settings.home), is_named=is_named)
 
     def recover(self) -> None:
         """Finish or abandon what a killed process left, and let the policy follow the champion."""
@@ -122,7 +126,7 @@ class Releases:
             _expect_free(now, "canary", (version,))
             candidate = self._candidate(version, now)
             approved, decides = self._expect_passed(candidate, now, by)
-            release = self._contract().release
+            release = self._contract(now.champion.bundle).release
             weights = _weights(release.canary_weights, weight)
             steps = tuple(Step(share, release.canary_hold_minutes, release.canary_rows) for share in weights)
             arms = _canary_arms(candidate.arm(CHALLENGER, weights[0]), now.champion)
@@ -260,7 +264,7 @@ class Releases:
         approved: Mapping[str, str] | None = None,
         decides: Mapping[int, Any] | None = None,
     ) -> PolicyMove:
-        release: Release = self._contract().release
+        release: Release = self._contract(now.champion.bundle).release
         at = self._clock()
         same = now.challenger is not None and now.challenger.version == arms[0].version
         policy = Policy(
@@ -304,11 +308,28 @@ class Releases:
         self._champion.move_held(to, "promotion", by, why, challenger.verdict.champion, numbers)
         return self._newest()
 
+    def _contract(self, bundle: str) -> Contract:
+        """The contract in use of a model of this home. Raises ContractError, BundleMismatch."""
+        if self._given is not None:
+            return self._given()
+        from churn_assets.scoring.bundle import contract_in_use, read_contract  # whose NumPy a rollback does not need
+
+        path = self._home / bundle
+        contract = contract_in_use(path, self._settings.contract_path, is_named=self._is_named) or read_contract(path)
+        if contract is None:
+            raise ContractError(
+                f"{bundle}: its contract cannot be read, and {self._settings.contract_path} is not one of its tables, "
+                "expected the contract of this home's models; name it: --contract"
+            )
+        return contract
+
     def _fingerprint(self, candidate: _Candidate) -> str:
-        """Of the contract in use; of the bundle's where the service has none."""
+        """Of the contract in use; of the bundle's where that cannot be read."""
         try:
-            return self._contract().fingerprint
+            return self._contract(candidate.bundle).fingerprint
         except ContractError:
+            if self._is_named:
+                raise
             return str(verify(self._home / candidate.bundle).get("fingerprint"))
 
     def _candidate(self, version: str, now: Policy) -> _Candidate:

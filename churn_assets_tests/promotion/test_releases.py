@@ -11,25 +11,27 @@ from datetime import timedelta
 import pytest
 
 from churn_assets.contract.limits import Release
-from churn_assets.errors import BundleCorrupt, NoChampion, TransitionRefused
+from churn_assets.errors import BundleCorrupt, BundleMismatch, NoChampion, TransitionRefused
 from churn_assets.promotion.ledger import SCHEMA, Ledger
 from churn_assets.promotion.pointer import ChampionPointer, require_champion
 from churn_assets.promotion.records import Person
 from churn_assets.promotion.releases import AbArm, Releases
 from churn_assets.release.counts import ReleaseCounts, counts_folder, write_counts
 from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, Policy, read_policy
+from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import AT, bundle, champion, home_with, moves, verdict
-from churn_assets_tests.scoring.tiny import CONTRACT
+from churn_assets_tests.scoring.tiny import CONTRACT, TEXT
 
 STEPS = (0.05, 0.25, 1.0)
+OWN = TEXT + "\n[release]\ncanary_weights = [0.02, 0.5]\ncanary_hold_minutes = 7\n"  # the contract in the bundles
 USED = dataclasses.replace(CONTRACT, release=Release(canary_weights=STEPS, canary_hold_minutes=10, canary_rows=50))
 
 
 @pytest.fixture
 def home(tmp_path):
     """(settings, former champion, champion, approved challenger)."""
-    settings, (v0, v1, v2) = home_with(tmp_path, 3)
+    settings, (v0, v1, v2) = home_with(tmp_path, 3, OWN)
     moves(settings).move(champion(v0), "first", "training", "the first")
     challenge(settings, v1, against=v0)
     moves(settings).move(champion(v1), "promotion", "the gate", "no worse")
@@ -98,6 +100,31 @@ def test_a_challenger_is_let_in_step_by_step_and_becomes_champion(home):
     )  # fmt: skip
     assert (require_champion(settings.home).version, status_of(settings, v2)) == (v2, "promoted")
     assert answering(settings) == {CHAMPION: (v2, 1.0)}
+
+
+@pytest.mark.parametrize("named", [None, "contracts/telecom.toml", "none.toml"])
+def test_a_move_goes_by_the_contract_of_the_home_whatever_the_environment_names(home, named):
+    _, _, _, v2 = home
+    environ = {"CHURN_HOME": str(home[0].home)} | ({"CHURN_CONTRACT": named} if named else {})
+    strange = Releases.of(Settings.from_environ(environ))
+    policy = strange.canary(v2, "ana", "try it").after
+    assert [(step.weight, step.hold_minutes) for step in policy.steps] == [(0.02, 7), (0.5, 7)]
+    last = strange.advance(policy.id).after
+    strange.advance(last.id, why="all steps held")
+    assert require_champion(home[0].home).version == v2
+    assert require_champion(home[0].home).fingerprint == CONTRACT.fingerprint
+
+
+def test_an_edited_contract_of_the_same_tables_is_the_one_in_use_and_another_that_is_named_is_refused(home, tmp_path):
+    settings, _, _, v2 = home
+    edited = tmp_path / "edited.toml"
+    edited.write_text(OWN.replace("[0.02, 0.5]", "[0.3]"))
+    by_store = dataclasses.replace(settings, contract_path=Settings.from_environ({}).contract_path)
+    for move in ("canary", "promote"):
+        with pytest.raises(BundleMismatch, match=r"store\.toml: is contract 'store' .* expected"):
+            getattr(Releases.of(by_store, is_named=True), move)(v2, "ana", "try it")
+    policy = Releases.of(dataclasses.replace(settings, contract_path=edited)).canary(v2, "ana", "try it").after
+    assert [step.weight for step in policy.steps] == [0.3]
 
 
 def test_another_version_has_another_salt_and_so_has_the_next_release_of_the_same(home):

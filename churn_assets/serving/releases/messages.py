@@ -150,7 +150,8 @@ class MoveResponse(Struct, frozen=True):
 
 
 class LiveArm(Struct, frozen=True):
-    """What the processes of the service have counted of an arm in the running release.
+    """What the processes of the service have counted of an arm in the running release; of a canary in all its steps,
+    without the shadow before it.
 
     `rows` were scored; of further rows `errors` could not be, and `refused` broke its contract. Shares and mean are of
     `rows`, the times of the scoring alone, to a tenth; all are null before the first row.

@@ -226,6 +226,25 @@ def test_counts_of_all_processes_and_the_files_of_a_release_are_shown(home):
     assert "salt" not in json.dumps(found)
 
 
+def test_what_a_shadow_scored_is_no_answer_of_the_canary_after_it(home):
+    for kind, rows in (("shadow", 30), ("canary", 2)):
+        policy_id = move(home, kind, version=home.challenger).json()["policy"]["id"]
+        counts = ReleaseCounts()
+        for arm in ("champion", "challenger"):
+            for _ in range(rows):
+                counts.arm(arm).scored(0.4, True, False, 0.001)
+            counts.arm(arm).errors = rows
+        if kind == "shadow":
+            counts.pairs.rows = rows
+        write_counts(home.path, policy_id, kind, counts)
+    found = shown(home)
+    assert len(found["rollout"]) == 2
+    assert [(arm["name"], arm["rows"], arm["errors"]) for arm in found["arms"]] == [
+        ("challenger", 2, 2), ("champion", 2, 2)
+    ]  # fmt: skip
+    assert found["pairs"]["rows"] == 30
+
+
 def test_what_a_home_cannot_do_now_is_a_503_without_its_folder(home):
     (home.path / "ledger.db").write_bytes(b"no database" * 500)
     for response in (move(home, "rollback"), ask(home.path, lambda client, worker: client.get("/release"))):
