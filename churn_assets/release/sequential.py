@@ -137,6 +137,28 @@ def mean_shift(own: Sums, base: Sums, alpha: float, least_variance: float | Floa
     return shift, Interval(shift - radius, shift + radius)
 
 
+def distribution_shift(
+    own: Sums, base: Sums, alpha: float, least_variance: float | Floats = 0.0
+) -> tuple[Floats, Interval]:
+    """The largest difference of two cumulative distributions over E edges (a Kolmogorov-Smirnov distance), and its
+    interval in [0, 1]; both (...).
+
+    `own`, `base` are `Sums.of_share` of the rows under each edge, arrays (..., E, K). Each edge has a `mean_shift` of
+    alpha / E: by the union bound all E intervals hold at once, at every look. The low end exceeds a limit where one
+    edge's interval lies beyond it on either side, the high end is within it where all intervals are. Howard & Ramdas
+    (2022, Bernoulli 28) bound an empirical distribution at all values and all times; the union over a few fixed edges
+    is simpler, and takes periods, but a change between two edges is not seen. `least_variance` broadcasts
+    to (..., E, K). A share has in both arms the variance of the arm where that is larger: at the outer edges a few
+    hundred rows of one arm have no hit too often for their own variance to be believed.
+    """
+    edges = np.broadcast_shapes(np.shape(own.total), np.shape(base.total))[-2]
+    larger = np.maximum(*(share * (1.0 - share) for share in (_overall(own), _overall(base))))[..., None]
+    shift, each = mean_shift(own, base, alpha / edges, np.maximum(larger, least_variance))
+    low = np.maximum(np.maximum(each.low, -each.high), 0.0).max(axis=-1)
+    high = np.maximum(each.high, -each.low).max(axis=-1)
+    return np.abs(shift).max(axis=-1), Interval(low, np.minimum(high, 1.0))
+
+
 def mean_interval(values: Sums, alpha: float, least_variance: float = 0.0) -> tuple[Floats, Interval]:
     """The mean of bounded values and its interval, for paired differences; arrays (...). As `mean_shift`."""
     rows, total, squares = _floats(values.rows, values.total, values.squares)
@@ -229,6 +251,12 @@ def _floats(*values: Any) -> list[Floats]:
 
 def _share(hits: Floats, rows: Floats) -> Floats:
     return np.asarray(hits / np.maximum(rows, 1.0))
+
+
+def _overall(values: Sums) -> Floats:
+    """The mean over all periods."""
+    rows, total = _floats(values.rows, values.total)
+    return np.asarray(total.sum(axis=-1) / np.maximum(rows.sum(axis=-1), 1.0))
 
 
 def _log_likelihood(hits: Floats, rows: Floats, share: Floats) -> Floats:
