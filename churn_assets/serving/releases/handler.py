@@ -115,7 +115,7 @@ class ReleaseHandlers:
             raise invalid([_violation(str(error), value)]) from None
 
     async def _answer(self, call: Callable[[], object]) -> Response:
-        """The answer of `call`, in a thread of these routes; it goes on if nobody waits for it any more. Raises Refused."""
+        """The answer of `call`, in a thread of these routes; it goes on if nobody waits any more. Raises Refused."""
         if self._running >= AT_ONCE:
             raise unavailable(
                 "busy", f"{AT_ONCE} calls for releases run already, expected fewer; ask again in a second"
