@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from churn_assets.cli.promotion import By, Why, publish
+from churn_assets.cli.promotion import Why, publish
 from churn_assets.cli.release_compare import EPILOG, compare
 from churn_assets.cli.terminal.console import HomeOption, print_json, say, settings_of
 from churn_assets.errors import TransitionRefused
@@ -22,6 +22,16 @@ release_app = typer.Typer(
 
 release_app.command(epilog=EPILOG)(compare)
 
+
+def _person(name: str) -> str:
+    from churn_assets.promotion.releases import is_reserved
+
+    if not name.strip() or is_reserved(name):
+        raise typer.BadParameter(f"{name[:40]!r} is no person's name, expected who decides; it goes into the history")
+    return name
+
+
+By = Annotated[str, typer.Option("--by", callback=_person, help="Who decides; it goes into the history.")]
 Contract = Annotated[
     Path | None,
     typer.Option(

@@ -27,14 +27,15 @@ from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, require_champion
 from churn_assets.promotion.records import Challenger, Person, PolicyMove
-from churn_assets.promotion.rollout.policies import ANSWERING, RUNNING, Draft, champion_policy, policy_id
+from churn_assets.promotion.rollout.policies import RUNNING, Draft, champion_policy, policy_id
 from churn_assets.promotion.rollout.status import ReleaseStatus, describe_policy, minute, read_release_status
-from churn_assets.release.policy import CHALLENGER, CHAMPION, MAX_ARMS, Policy, PolicyArm, Step
+from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, MAX_ARMS, Policy, PolicyArm, Step
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash, verified_bundle_hash, verify
 
 SERVICE, LOOP = "service", "loop"  # who moves without a person
 _AUTOMATIC = (SERVICE, LOOP)
+_NO_PERSON = frozenset((*_AUTOMATIC, "the gate", "training"))  # names in the history that are no person's
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _ARM = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -421,6 +422,11 @@ class Releases:
         """The challengers of a release in these statuses, which are rejected with it."""
         rounds = [self._ledger.rounds(arm.version) for arm in now.arms if arm.name != CHAMPION]
         return {r[-1].number: "rejected" for r in rounds if r and r[-1].status in statuses}
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the history has this name for what is no person: whoever asks a person refuses it."""
+    return name.strip().lower() in _NO_PERSON
 
 
 def _expect_free(now: Policy, strategy: str, versions: Sequence[str]) -> None:

@@ -77,6 +77,13 @@ def test_a_release_begins_by_the_contract_that_is_named(home, churn, tmp_path): 
     assert require_champion(home[0].home).fingerprint == CONTRACT.fingerprint
 
 
+@pytest.mark.parametrize("name", ["service", "Loop", "the gate", " "])
+def test_a_name_that_is_no_persons_makes_no_move(home, churn, name):  # noqa: F811
+    with pytest.raises(SystemExit):
+        churn("release", "canary", home[3], "--by", name, "--why", "because")
+    assert read_policy(home[0].home).kind == "champion"
+
+
 def test_the_page_walks_through_all_strategies():
     assert len(BLOCKS) >= 8
     walked = {shlex.split(line)[2] for block in BLOCKS for line in block.values[0] if line.startswith("churn release")}

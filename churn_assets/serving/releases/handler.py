@@ -30,15 +30,14 @@ from churn_assets.errors import (
     describe_value,
 )
 from churn_assets.promotion.records import PolicyMove
-from churn_assets.promotion.releases import LOOP, SERVICE, AbArm, Releases
+from churn_assets.promotion.releases import AbArm, Releases, is_reserved
 from churn_assets.serving.http import Refused, conflict, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.releases import messages
-from churn_assets.serving.releases.status import describe_move, describe_policy, describe_release
+from churn_assets.serving.releases.status import describe_release, move_facts, policy_facts
 from churn_assets.serving.worker import Worker
 
 THREADS = 2  # of one worker, for these calls alone; each may wait 20 s for whoever moves the champion
 AT_ONCE = 4  # calls of one worker, those that wait for a thread too
-_AUTOMATIC = frozenset((SERVICE, LOOP, "the gate", "training"))  # names in the history that are no person's
 _DAMAGED = (LedgerCorrupt, PointerCorrupt, PolicyCorrupt)  # of the home, not of the request
 _PLACE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`\$\.?(?P<place>[^`]*)`)?$", re.S)
 _NAMED = re.compile(r"(?:field|value) [`'](?P<name>[^`']*)[`']")
@@ -78,7 +77,7 @@ class ReleaseHandlers:
         kind = facts.pop("move")
         record_call(self._settings.home, f"release {kind}", datetime.now(UTC), **(facts | {"by": by}))
         made = make_move(Releases.of(self._settings), move, by)
-        return messages.MoveResponse(describe_move(made), describe_policy(made.after))
+        return messages.MoveResponse(move_facts(made), policy_facts(made.after))
 
     def _check_versions(self, move: messages.ReleaseMove) -> None:
         """Raise Refused for a version that this home does not have."""
@@ -176,7 +175,7 @@ def _name(key_id: str | None, by: str | None) -> str:
     """Who decides, for the history: the key, or in a home without keys the name that was given. Raises Refused."""
     if key_id is not None:
         return f"key {key_id}" if by is None else f"{by} (key {key_id})"
-    if by is None or by.strip().lower() in _AUTOMATIC:
+    if by is None or is_reserved(by):
         shown = "no such field" if by is None else describe_value(by)
         raise conflict([Violation(0, "by", shown, "the name of a person, as this home has no API keys")])
     return by

@@ -32,9 +32,9 @@ def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
     status = releases.status()
     policy = status.policy
     counts = _live_counts(status, home)
-    moves = [describe_move(move) for move in reversed(status.moves) if move.status == "done"]
+    moves = [move_facts(move) for move in reversed(status.moves) if move.status == "done"]
     return ReleaseResponse(
-        policy=None if policy is None else describe_policy(policy),
+        policy=None if policy is None else policy_facts(policy),
         running=status.is_running,
         rollout=list(status.rollout),
         waits_for=status.waits_for,
@@ -56,7 +56,7 @@ def _live_counts(status: ReleaseStatus, home: Path) -> ReleaseCounts:
     return ReleaseCounts(sum_counts(own).arms, sum_counts(parts.values()).pairs)
 
 
-def describe_policy(policy: Policy) -> PolicyFacts:
+def policy_facts(policy: Policy) -> PolicyFacts:
     """A policy without its salt: who knows that could choose an arm by choosing an id."""
     return PolicyFacts(
         id=policy.id,
@@ -71,7 +71,7 @@ def describe_policy(policy: Policy) -> PolicyFacts:
     )
 
 
-def describe_move(move: PolicyMove) -> MoveFacts:
+def move_facts(move: PolicyMove) -> MoveFacts:
     """A move of the ledger."""
     before = None if move.before is None else move.before.id
     return MoveFacts(move.kind, before, move.after.id, move.outcome, move.by, move.why, _text(move.intended_at))

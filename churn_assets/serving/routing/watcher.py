@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from churn_assets.errors import ChurnError
-from churn_assets.release.policy import CHAMPION, POLICY, Policy, PolicyArm, read_policy
+from churn_assets.release.policy import ANSWERING, CHAMPION, POLICY, Policy, PolicyArm, read_policy
 from churn_assets.serving.routing.models import ServedModel, load_served_model
-from churn_assets.serving.routing.router import SPLIT, Arm, Router
+from churn_assets.serving.routing.router import Arm, Router
 from churn_assets.storage.sealed import bundle_hash
 
 RETRY_S = 30.0  # a refused bundle is tried again; it may have been copied only in part
@@ -192,7 +192,7 @@ class ModelWatcher:
     def _places(self, policy: Policy) -> dict[str, Path]:
         """The bundle of each further arm that answers, by the arm's name. A shadow is scored by another process."""
         assert self._home is not None
-        arms = policy.arms if policy.kind in SPLIT else ()
+        arms = policy.arms if policy.kind in ANSWERING else ()
         return {arm.name: (self._home / arm.bundle).resolve() for arm in arms if arm.name != CHAMPION}
 
     def _check_arms(self, policy: Policy | None, places: dict[str, Path], champion: LoadedModel) -> None:
