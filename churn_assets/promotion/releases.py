@@ -397,19 +397,21 @@ class Releases:
         return {version: candidate.sha256}, {}
 
     def _expect_person(self, challenger: Challenger, by: str, shadow: str) -> None:
-        """A rejected challenger that was thrown out of a release is let in again by a person alone, one that a person
-        rejected before by nobody."""
+        """A challenger whose rejection came with the end of its release is let in again by a person alone, one that a
+        person rejected, before or after such an end, by nobody."""
+        version = challenger.version
         thrown_out = [
             move for move in self._ledger.policy_moves("done") if move.decides.get(challenger.number) == "rejected"
         ]
-        version = challenger.version
-        if not thrown_out or challenger.verdict is None or not challenger.verdict.passed:
+        last = thrown_out[-1] if thrown_out else None
+        # The ledger rejects it in the same transaction in which the move ends; a person's rejection is another one.
+        with_its_end = last is not None and (challenger.changed_at, challenger.message) == (last.ended_at, last.why)
+        if last is None or not with_its_end or challenger.verdict is None or not challenger.verdict.passed:
             raise TransitionRefused(
                 f"challenger {version} is rejected ({challenger.message}), expected one that has passed the gate; "
                 f"{shadow}"
             )
         if by in _AUTOMATIC:
-            last = thrown_out[-1]
             raise TransitionRefused(
                 f"version {version} was thrown out on {minute(last.intended_at)} by {last.by} ({last.why}), expected a "
                 f"person who lets it in again: churn release canary {version} --by NAME --why TEXT"

@@ -53,8 +53,9 @@ _PAIRS = f"""
     )
     SELECT a.prediction_id, a.score AS champion_score, a.decision AS champion_calls, s.score AS challenger_score,
         s.decision AS challenger_calls
-    FROM shadows s JOIN predictions a ON a.prediction_id = s.answered_id WHERE a.shadow IS NOT TRUE ORDER BY a.seq
+    FROM shadows s JOIN predictions a ON a.prediction_id = s.answered_id WHERE a.shadow IS NOT TRUE
 """
+_FIRST = "row_number() OVER (PARTITION BY coalesce(a.customer_id, ' ' || a.prediction_id) ORDER BY a.seq) = 1"
 _ANSWERS = f"""
     SELECT prediction_id, arm, score FROM predictions WHERE {_OF_POLICIES} AND shadow IS NOT TRUE ORDER BY seq
 """
@@ -222,9 +223,11 @@ def read_arms(connection: duckdb.DuckDBPyConnection, policies: Sequence[str]) ->
     return [ArmAnalysis(**row, scores=tuple(scores[row["arm"], row["model_version"], row["shadow"]])) for row in stored]
 
 
-def read_pairs(connection: duckdb.DuckDBPyConnection, policies: Sequence[str]) -> Pairs:
-    """The rows that a shadow of these policies (ids) has scored, beside their answers."""
-    return pairs_of(_table(connection, _PAIRS, {"policies": list(policies)}))
+def read_pairs(connection: duckdb.DuckDBPyConnection, policies: Sequence[str], first: bool = False) -> Pairs:
+    """The rows that a shadow of these policies (ids) has scored, beside their answers; of each customer all, or the
+    `first`."""
+    query = f"{_PAIRS} {f'QUALIFY {_FIRST}' if first else ''} ORDER BY a.seq"
+    return pairs_of(_table(connection, query, {"policies": list(policies)}))
 
 
 def pairs_of(table: pa.Table) -> Pairs:

@@ -201,6 +201,19 @@ def test_a_version_that_was_thrown_out_needs_a_person(home, outcome):
     assert releases(settings).promote(v2, "ana", "it was").outcome == "promoted"
 
 
+def test_what_a_person_rejects_stays_rejected_though_it_was_thrown_out_before(home):
+    settings, _, _, v2 = home
+    policy = releases(settings).canary(v2, "loop", "the gate has passed it").after
+    releases(settings).end(policy.id, "rolled_back", "errors rise", NUMBERS)
+    releases(settings).canary(v2, "ana", "the proxy was at fault")
+    Ledger(settings.ledger_path).reject(v2, Person("ana"), "wrong for new customers", AT)
+    releases(settings).recover()
+    for by in ("ana", "ben", "loop"):
+        with pytest.raises(TransitionRefused, match=r"is rejected \(wrong for new customers\), expected one that"):
+            releases(settings).canary(v2, by, "again")
+    assert status_of(settings, v2) == "rejected"
+
+
 def test_what_ends_a_shadow_rejects_what_waits_only_if_a_guardrail_was_crossed(home):
     settings, _, v1, _ = home
     waiting = bundle(settings.home, "waiting")

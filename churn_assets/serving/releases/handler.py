@@ -7,6 +7,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -35,7 +36,8 @@ from churn_assets.serving.releases import messages
 from churn_assets.serving.releases.status import describe_move, describe_policy, describe_release
 from churn_assets.serving.worker import Worker
 
-AT_ONCE = 4  # calls of one worker; each may wait 20 s for whoever moves the champion
+THREADS = 2  # of one worker, for these calls alone; each may wait 20 s for whoever moves the champion
+AT_ONCE = 4  # calls of one worker, those that wait for a thread too
 _AUTOMATIC = frozenset((SERVICE, LOOP, "the gate", "training"))  # names in the history that are no person's
 _DAMAGED = (LedgerCorrupt, PointerCorrupt, PolicyCorrupt)  # of the home, not of the request
 _PLACE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`\$\.?(?P<place>[^`]*)`)?$", re.S)
@@ -50,6 +52,8 @@ class ReleaseHandlers:
     def __init__(self, worker: Worker) -> None:
         self._worker, self._settings = worker, worker.home_settings
         self._running = 0
+        # Of its own: who waits here for a lock would take the threads in which the worker finds a new policy.
+        self._threads = ThreadPoolExecutor(THREADS, "release")
 
     async def release(self, request: Request) -> Response:
         """How the release stands, or a move of it."""
@@ -111,13 +115,13 @@ class ReleaseHandlers:
             raise invalid([_violation(str(error), value)]) from None
 
     async def _answer(self, call: Callable[[], object]) -> Response:
-        """The answer of `call`, in a thread; it goes on if nobody waits for it any more. Raises Refused."""
+        """The answer of `call`, in a thread of these routes; it goes on if nobody waits any more. Raises Refused."""
         if self._running >= AT_ONCE:
             raise unavailable(
                 "busy", f"{AT_ONCE} calls for releases run already, expected fewer; ask again in a second"
             )
         self._running += 1
-        work = asyncio.ensure_future(asyncio.to_thread(self._refusing, call))
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._refusing, call)
         work.add_done_callback(self._ended)
         return json_response(await asyncio.shield(work))
 
@@ -135,13 +139,17 @@ class ReleaseHandlers:
 
     def _refusal(self, error: ChurnError | OSError) -> Refused:
         text = " ".join(str(error).split())
-        for folder in (self._settings.home, self._settings.root):  # clients read it
+        for folder, name in (
+            (self._settings.home, "the home"),
+            (self._settings.root, "the project"),
+        ):  # clients read it
             text = text.replace(f"{folder}{os.sep}", "")
+            text = re.sub(rf"{re.escape(str(folder))}(?![\w.-])", name, text) if folder != folder.parent else text
         match error:
             case NoChampion():
                 return unavailable("no_model", text, 5)
             case HomeBusy():
-                return unavailable("busy", text, 5)
+                return unavailable("busy", re.sub(r"\bprocess \d+", "another process", text), 5)
             case LedgerUnavailable() | OSError():
                 return unavailable("disk", text, 5)
             case ReleaseError() | BundleError() if not isinstance(error, _DAMAGED):

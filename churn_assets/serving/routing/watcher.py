@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,19 +161,19 @@ class ModelWatcher:
             places = {} if policy is None else self._places(policy)
             self._check_arms(policy, places, champion)
         except (ChurnError, OSError, RuntimeError, _Refusal) as error:
-            self._swap(Router.of(champion.model, None, {}))
+            self._swap(champion.model)
             return self._text(error), None, {path}
         used = {path, *places.values()}
         missing = [place for place in places.values() if place not in self._models]
         if missing:
-            self._swap(Router.of(champion.model, None, {}))
+            self._swap(champion.model)
             reasons = [self._refusals[place][1] for place in missing if place in self._refusals]
             loadable = [place for place in missing if self._may_load(place)]
             return next(iter(reasons), None), next(iter(loadable), None), used
         for place in used:
             self._refusals.pop(place, None)
         models = {name: self._models[place].model for name, place in places.items()}
-        self._swap(Router.of(champion.model, policy, models))
+        self._swap(champion.model, policy, models)
         return None, None, used
 
     def _answer_alone(self) -> set[Path]:
@@ -181,7 +181,7 @@ class ModelWatcher:
         if self.router is None:
             return set()
         model = self.router.champion.model
-        self._swap(Router.of(model, None, {}))
+        self._swap(model)
         return {path for path, loaded in self._models.items() if loaded.model is model}
 
     def _policy(self, champion: LoadedModel) -> Policy | None:
@@ -236,11 +236,14 @@ class ModelWatcher:
             self._models[path] = loaded
             self._events.model_loaded(loaded)
 
-    def _swap(self, router: Router) -> None:
+    def _swap(
+        self, champion: ServedModel, policy: Policy | None = None, models: Mapping[str, ServedModel] | None = None
+    ) -> None:
+        """Another router, if champion or policy are others: each look would make one, with a counter, for nothing."""
         now = self.router
-        if now is None or now.champion.model is not router.champion.model or now.policy != router.policy:
-            self.router = router
-            self._events.router_changed(router)
+        if now is None or now.champion.model is not champion or now.policy != policy:
+            self.router = Router.of(champion, policy, models or {})
+            self._events.router_changed(self.router)
 
     def _unload(self, used: set[Path]) -> None:
         now, gone = self._clock(), []
