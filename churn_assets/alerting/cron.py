@@ -36,8 +36,7 @@ def next_tick(cron: str, after: datetime) -> datetime | None:
         minutes, hours, days, months, weekdays = _fields(cron)
     except ValueError:
         return None
-    parts = _SHORT.get(cron.strip().lower(), cron).split()
-    any_day, any_weekday = parts[2] == "*", parts[4] == "*"
+    any_day, any_weekday = len(days) == 31, len(weekdays) == 7  # however that is written: *, */1, 1-31
     start = after.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     for offset in range(_LONGEST_DAYS):
         day = start.date() + timedelta(days=offset)
