@@ -87,7 +87,12 @@ class Outcome:
 
     @classmethod
     def of(cls, rollouts: int) -> Outcome:
-        return cls(*(np.zeros(rollouts, dtype=kind) for kind in (np.int64, np.int64, np.bool_, np.bool_)))
+        return cls(
+            np.zeros(rollouts, dtype=np.int64),
+            np.zeros(rollouts, dtype=np.int64),
+            np.zeros(rollouts, dtype=np.bool_),
+            np.zeros(rollouts, dtype=np.bool_),
+        )
 
 
 class Rollouts:
