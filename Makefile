@@ -22,6 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "$(PYTHON) is older than Python 3.11; set PYTHON=..." >&2; exit 1; }
 	@echo "installing into .venv (once; about two minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'pip>=23.2.1'  # Debian 12's finds no solution
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -5,7 +5,8 @@ A request has a score (beta, mean .21), of which those over .5 are called, a sco
 middle, one in 200 five times as long), an error in a thousand and a warning in 33. Equal models: the challenger draws
 from the same distributions; in a shadow it scores the same rows, with noise of .2 in log-odds. A rollout takes the
 default steps, 5, 25, 50 and 100 % of the customers, 1,000 rows of the challenger each; time is no matter here. Planted:
-errors +2 points, mean score +.05, all scoring times x 2.
+errors +2 points, mean score +.05, all scoring times x 2, scores pushed apart at an equal mean (quantile by quantile to
+a beta of half the parameters).
 
 The alternative is a test of fixed size (two-sided z, 5 %) of errors, mean score, calls and warnings, at every look.
 
@@ -22,12 +23,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import beta
 
 from churn_assets.contract.limits import Guardrails, Release
 from churn_assets.evaluation.bootstrap import wilson
-from churn_assets.release.counts import SECONDS_GROWTH
-from churn_assets.release.guardrails import CHECKS, FLOOR, ArmSums, Measured, PairSums, measure_canary, measure_shadow
-from churn_assets.release.sequential import Sums, mean_shift
+from churn_assets.release.counts import SCORE_BINS, SECONDS_GROWTH
+from churn_assets.release.guardrails import (
+    CHECKS,
+    FLOOR,
+    ArmSums,
+    Measured,
+    PairSums,
+    measure_canary,
+    measure_shadow,
+    scores_under,
+)
+from churn_assets.release.sequential import Sums, distribution_shift, mean_shift
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,6 +51,7 @@ LIMITS = Guardrails()
 ALPHA = LIMITS.false_rollbacks / CHECKS
 NAIVE_Z = 1.96
 _FIRST_BIN, _BINS = 130, 260  # of times: 13 us to 2 ms
+_SCORES = (0.6, 2.2)  # parameters of the beta of scores
 _NAMES = ("rows", "attempts", "errors", "refused", "warned", "called", "score_sum", "score_squares")
 
 
@@ -50,10 +62,16 @@ class Fault:
     errors: float = 0.0
     shift: float = 0.0
     slower: float = 1.0
+    spread: float = 1.0  # what the parameters of the scores' beta are divided by: the mean stays
 
 
 EQUAL = Fault()
-PLANTED = {"errors +2 points": Fault(errors=0.02), "mean score +.05": Fault(shift=0.05), "times x 2": Fault(slower=2.0)}
+PLANTED = {
+    "errors +2 points": Fault(errors=0.02),
+    "mean score +.05": Fault(shift=0.05),
+    "times x 2": Fault(slower=2.0),
+    "spread: scores pushed apart at equal mean": Fault(spread=2.0),
+}
 
 
 @dataclass
@@ -69,7 +87,12 @@ class Outcome:
 
     @classmethod
     def of(cls, rollouts: int) -> Outcome:
-        return cls(*(np.zeros(rollouts, dtype=kind) for kind in (np.int64, np.int64, np.bool_, np.bool_)))
+        return cls(
+            np.zeros(rollouts, dtype=np.int64),
+            np.zeros(rollouts, dtype=np.int64),
+            np.zeros(rollouts, dtype=np.bool_),
+            np.zeros(rollouts, dtype=np.bool_),
+        )
 
 
 class Rollouts:
@@ -78,14 +101,17 @@ class Rollouts:
     def __init__(self, rollouts: int, periods: int, fault: Fault, rng: np.random.Generator) -> None:
         self.rng, self.fault, self.place = rng, fault, np.arange(rollouts)
         self.sums = [{name: np.zeros((rollouts, periods)) for name in _NAMES} for _ in range(2)]
-        self.seconds = [np.zeros((rollouts, periods, _BINS)) for _ in range(2)]
+        self.scores, self.seconds = ([np.zeros((rollouts, periods, n)) for _ in range(2)] for n in (SCORE_BINS, _BINS))
+        chances = np.linspace(0.0, 1.0, 4001)[1:-1]
+        spread = [parameter / fault.spread for parameter in _SCORES]
+        self.quantiles = beta.ppf(chances, *_SCORES), beta.ppf(chances, *spread)
         self.pairs = {name: np.zeros(rollouts) for name in PairSums.__dataclass_fields__}
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> None:
         """Go on with some of them."""
         self.place = self.place[kept]
         self.sums = [{name: values[kept] for name, values in arm.items()} for arm in self.sums]
-        self.seconds = [values[kept] for values in self.seconds]
+        self.scores, self.seconds = ([values[kept] for values in arms] for arms in (self.scores, self.seconds))
         self.pairs = {name: values[kept] for name, values in self.pairs.items()}
 
     def answer(self, weight: Floats, period: npt.NDArray[np.int_]) -> None:
@@ -113,18 +139,21 @@ class Rollouts:
 
     def arms(self) -> tuple[ArmSums, ArmSums]:
         """Challenger and champion, as the checks take them."""
-        champion, challenger = (ArmSums(**arm, seconds=s) for arm, s in zip(self.sums, self.seconds, strict=True))
+        parts = zip(self.sums, self.scores, self.seconds, strict=True)
+        champion, challenger = (ArmSums(**arm, scores=scores, seconds=seconds) for arm, scores, seconds in parts)
         return challenger, champion
 
     def _scores(self) -> Floats:
-        return np.clip(self.rng.beta(0.6, 2.2, (len(self.place), BATCH)), 1e-6, 1 - 1e-6)
+        return np.clip(self.rng.beta(*_SCORES, (len(self.place), BATCH)), 1e-6, 1 - 1e-6)
 
     def _times(self) -> Floats:
         shape = len(self.place), BATCH
         return 60e-6 * np.exp(0.5 * self.rng.normal(size=shape)) * np.where(self.rng.random(shape) < 0.005, 5.0, 1.0)
 
     def _shifted(self, score: Floats) -> Floats:
-        return np.asarray(score + self.fault.shift * (1 - score) / (1 - 0.6 / 2.8))
+        if self.fault.spread != 1.0:
+            score = np.interp(score, *self.quantiles)
+        return np.asarray(score + self.fault.shift * (1 - score) / (1 - _SCORES[0] / sum(_SCORES)))
 
     def _count(
         self, arm: int, period: npt.NDArray[np.int_], rows: npt.NDArray[np.bool_], score: Floats, seconds: Floats,
@@ -138,6 +167,8 @@ class Rollouts:
         bins = np.ceil(np.log(seconds / 1e-6) / np.log(SECONDS_GROWTH)).astype(int) - _FIRST_BIN
         at, _ = np.nonzero(scored)
         np.add.at(self.seconds[arm], (at, period[at], np.clip(bins[scored], 0, _BINS - 1)), 1.0)
+        places = np.minimum(score[scored] * SCORE_BINS, SCORE_BINS - 1).astype(int)
+        np.add.at(self.scores[arm], (at, period[at], places), 1.0)
 
 
 def crossings(checks: list[Measured], counted: dict[str, int]) -> npt.NDArray[np.bool_]:
@@ -230,15 +261,16 @@ def repeated(rollouts: int, times: int, seed: int, by_customer: bool) -> float:
     rng, steps = np.random.default_rng(seed), ((0.05, 20_000), (0.25, 4_000), (0.5, 4_000))
     customers, batch, rolled_back = sum(requests for _, requests in steps) // times, 5 * BATCH, 0
     for _ in range(rollouts):
-        score, share = rng.beta(0.6, 2.2, customers), rng.random(customers)
-        sums, crossed = np.zeros((2, len(steps), 4)), False  # arm, period; rows, sum, squares, calls
+        score, share = rng.beta(*_SCORES, customers), rng.random(customers)
+        in_bin = np.arange(SCORE_BINS) == np.minimum(score * SCORE_BINS, SCORE_BINS - 1).astype(int)[:, None]
+        own = np.column_stack([np.ones(customers), score, score**2, score > 0.5, in_bin])
+        sums, crossed = np.zeros((2, len(steps), own.shape[1])), False  # arm, period; as the columns of `own`
         asked = np.zeros((2, len(steps)))
         for period, (weight, requests) in enumerate(steps):
             seen = np.zeros((2, customers), dtype=bool)
             for _ in range(requests // batch):
                 who = rng.integers(customers, size=batch)
-                values = np.stack([np.ones(batch), score[who], score[who] ** 2, score[who] > 0.5], axis=-1)
-                mine = share[who] < weight
+                values, mine = own[who], share[who] < weight
                 sums[0, period] += values[mine].sum(axis=0)
                 sums[1, period] += values[~mine].sum(axis=0)
                 for worker in range(2):
@@ -248,6 +280,7 @@ def repeated(rollouts: int, times: int, seed: int, by_customer: bool) -> float:
                 if scaled[0, :, 0].sum() >= FLOOR:
                     crossed |= _is_moved(scaled, 1, 2, LIMITS.max_score_shift)
                     crossed |= _is_moved(scaled, 3, 3, LIMITS.max_decision_shift)
+                    crossed |= _is_spread(scaled)
         rolled_back += crossed
     return rolled_back / rollouts
 
@@ -256,6 +289,12 @@ def _is_moved(sums: Floats, total: int, squares: int, limit: float) -> bool:
     own, base = (Sums(arm[:, 0], arm[:, total], arm[:, squares]) for arm in sums)
     _, interval = mean_shift(own, base, ALPHA, 1e-3)
     return bool(interval.low > limit or interval.high < -limit)
+
+
+def _is_spread(sums: Floats) -> bool:
+    own, base = (Sums.of_share(scores_under(arm[:, 4:]), arm[None, :, 0]) for arm in sums)
+    _, interval = distribution_shift(own, base, ALPHA, 1e-3)
+    return bool(interval.low > LIMITS.max_distribution_shift)
 
 
 def describe(requests: npt.NDArray[np.int64], rollouts: int) -> str:
@@ -287,7 +326,7 @@ def main() -> None:
             print(f"{name}, canary of {weight:.0%}: rolled back {describe(held.rolled_back, planted)}", flush=True)
         steps = canaries(planted, fault, seed + 10 * number + 3)
         print(f"{name}, all steps: rolled back {describe(steps.rolled_back, planted)}", flush=True)
-        print(f"{name}, all steps: promoted {describe(steps.promoted, planted)}", flush=True)
+        print(f"{name}, all steps: promoted {describe(steps.promoted, planted)}; crossed: {steps.checks}", flush=True)
         shadow = shadows(planted, fault, seed + 10 * number + 4)
         print(f"{name}, shadow: rolled back {describe(shadow.rolled_back, planted)}", flush=True)
     for times in (3, 10, 30):

@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 from typing import get_args
 
+import httpx
 import psutil
 import pytest
 
@@ -26,12 +27,14 @@ from churn_assets.contract.limits import Outliers, Threshold
 from churn_assets.contract.model import PROSE, Format, Kind, Role, Severity
 from churn_assets.settings import Settings
 from churn_assets_tests.cli.test_shell import MAKEFILE, PYPROJECT, TARGETS
+from churn_assets_tests.serving.client import served, wait_for
 from churn_assets_tests.strategies import ROOT
 from churn_assets_tests.test_errors import CLASSES
 
 OUTSIDE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*OUTSIDE, *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("bash", "console", "python", "toml")
+CLIENT = "protocol.md"  # its client needs a service
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->\s*\Z")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
@@ -201,12 +204,30 @@ def test_a_session_shows_what_it_says(block, project):
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if any(b.page == p for b in run_blocks("python"))], ids=lambda p: p.name
+    "page",
+    [p for p in PAGES if any(b.page == p for b in run_blocks("python")) and p.name != CLIENT],
+    ids=lambda p: p.name,
 )
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, project):
     text = "\n".join(block.text for block in run_blocks("python") if block.page == page)
     done = shell(f"python -W error - <<'END_OF_PAGE'\n{text}\nEND_OF_PAGE", project)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_client_of_the_protocol_has_ten_lines_and_the_answer_of_predict(project, tmp_path):
+    (block,) = (block for block in run_blocks("python") if block.page.name == CLIENT)
+    assert len([line for line in block.text.splitlines() if line.strip()]) <= 10
+    (readme,) = (block for block in run_blocks("bash") if "curl" in block.text)
+    customer = json.loads(re.search(r"\{.*\}", readme.text, re.S)[0])
+    home = tmp_path / "home"
+    shutil.copytree(project / "data" / "var" / "bundles", home / "bundles")
+    shutil.copy(project / "data" / "var" / "champion.json", home)
+    with served(tmp_path, home) as (url, process):
+        wait_for(f"{url}/readyz", process, tmp_path / "log")
+        done = shell(f"python -W error - <<'END'\n{block.text}\nEND", project, port=int(url.rpartition(":")[2]))
+        assert done.returncode == 0, done.stderr
+        expected = httpx.post(f"{url}/predict", json=customer).raise_for_status().json()["churn_probability"]
+    assert float(done.stdout.strip("[]\n")) == pytest.approx(expected, abs=1e-8)  # numpy prints 8 digits
 
 
 def test_every_block_of_toml_is_toml():
@@ -483,7 +504,7 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
         "scenarios",
         "protocol",
     }
-    longer |= {"mlflow_serve", "release_guardrails", "release_routing"}
+    longer |= {"mlflow_serve", "release_guardrails", "release_rollback", "release_routing"}
     assert sorted(SCRIPTS) == sorted(scripts - longer)
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts
 

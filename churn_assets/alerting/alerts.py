@@ -39,6 +39,7 @@ Kind = Literal[
     "window_never_full",
     "release_rolled_back",
     "release_inconclusive",
+    "release_waiting",
 ]
 Severity = Literal["info", "warning", "error"]
 
@@ -172,7 +173,7 @@ def recover_alert(settings: AlertSettings, key: str, message: str, now: datetime
 def acknowledge_alert(settings: AlertSettings, number: int, by: str, now: datetime) -> Entry | None:
     """Somebody looks after an open alert: it is not sent again, its end is. The alert; None if it is not open (any
     more). The first to acknowledge it counts. Raises AlertsUnreadable."""
-    by_first = "acknowledged_by = iif(acknowledged_by = '', ?, acknowledged_by)"
+    by_first = "acknowledged_by = CASE acknowledged_by WHEN '' THEN ? ELSE acknowledged_by END"
     change = f"acknowledged_s = coalesce(acknowledged_s, ?), {by_first}"
     return AlertStore(settings).change_open(number, change, (now.timestamp(), by))
 

@@ -36,8 +36,10 @@ def next_tick(cron: str, after: datetime) -> datetime | None:
         minutes, hours, days, months, weekdays = _fields(cron)
     except ValueError:
         return None
-    parts = _SHORT.get(cron.strip().lower(), cron).split()
-    any_day, any_weekday = parts[2] == "*", parts[4] == "*"
+    day_text, weekday_text = (_SHORT.get(cron.strip().lower(), cron).split()[place] for place in (2, 4))
+    # Dagster's parser (croniter) takes a full field for * where the other one has a star.
+    any_day = day_text == "*" or (len(days) == 31 and "*" in weekday_text)
+    any_weekday = weekday_text == "*" or (len(weekdays) == 7 and "*" in day_text)
     start = after.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     for offset in range(_LONGEST_DAYS):
         day = start.date() + timedelta(days=offset)

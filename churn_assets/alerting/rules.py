@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from churn_assets.alerting.alerts import Alert
 from churn_assets.promotion.rollout.status import describe_policy, guardrail_lines, versions_of
+from churn_assets.release.policy import CHAMPION
 
 if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
     from churn_assets.monitoring.data_quality import QualityReport
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # a sensor that raises an alert loads no NumPy
     from churn_assets.monitoring.performance.report import PerformanceReport
     from churn_assets.prediction_log.warehouse.read import Loss
     from churn_assets.promotion.records import PolicyMove
+    from churn_assets.release.guardrails import GuardrailReport
+    from churn_assets.release.policy import Policy
 
 DRIFT, DATA, PERFORMANCE, STALE = "drift", "data_quality", "performance_drop", "stale_log"
 SOURCES, WAITING = "implausible_feedback", "waiting_feedback"
@@ -248,9 +251,14 @@ def gate_alerts(version: str, status: str, reason: str) -> AlertChanges:
 
 
 def release_alerts(moves: Sequence[PolicyMove]) -> AlertChanges:
-    """The alert that a release has ended without a person; it ends with the next release or champion. `moves` are the
-    done ones of the policy, oldest first."""
-    changes = AlertChanges()
+    """The alert that a release has ended without a person; it ends with the next release or champion. So does the one
+    that a release waits for a person. `moves` are the done ones of the policy, oldest first."""
+    decided = {
+        _waiting_release_key(move.before): f"Since then: {describe_policy(move.after)}, by {move.by}."
+        for move in moves[-_MOST_FINDINGS:]
+        if move.before is not None and move.before.kind != "champion"
+    }
+    changes = AlertChanges(ended=decided)
     ends = [number for number, move in enumerate(moves) if move.kind == "end" and move.outcome in _RELEASE_KINDS]
     for number in ends[-_MOST_FINDINGS:]:
         move, later = moves[number], moves[number + 1 :]
@@ -261,6 +269,25 @@ def release_alerts(moves: Sequence[PolicyMove]) -> AlertChanges:
         else:
             changes += AlertChanges((_release_alert(move, kind),))
     return changes
+
+
+def waiting_release_alerts(policy: Policy, report: GuardrailReport, now: datetime) -> AlertChanges:
+    """The reminder that a release whose checks are all ok waits for a person after its deadline."""
+    deadline = policy.deadline_at
+    if deadline is None or now < deadline or (report.policy, report.waiting) != (policy.id, "person"):
+        return AlertChanges()
+    versions = ", ".join(arm.version for arm in policy.arms if arm.name != CHAMPION)
+    message = (
+        f"The {policy.kind} of {versions} has passed its deadline, {deadline:%Y-%m-%d %H:%M} UTC: {report.message}. "
+        f"Expected: a decision before it. Decide: `churn release canary {versions} --by NAME --why TEXT` if the gate "
+        f"has passed it, or `churn release rollback --by NAME --why TEXT`. {_RUNBOOK} (A release waits for a person)."
+    )
+    title = f"The {policy.kind} of {versions} waits for a person"
+    return AlertChanges((Alert(_waiting_release_key(policy), "release_waiting", title, message),))
+
+
+def _waiting_release_key(policy: Policy) -> str:
+    return f"release_waiting:{policy.id}"
 
 
 def _release_alert(move: PolicyMove, kind: Literal["release_rolled_back", "release_inconclusive"]) -> Alert:

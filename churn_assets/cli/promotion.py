@@ -136,8 +136,8 @@ def approve(version: Version, by: By, why: Why, home: HomeOption = None) -> None
     PromotionService.of(settings).approve(version, Person(by), why)
     _close_alert(settings, version, f"It was approved by {by}: {why}")
     say(
-        f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it within "
-        f"{settings.sensor_s} s, if it passes the gate again."
+        f"challenger {version} is approved by {by}. A running daemon (churn ui) promotes it, "
+        f"by a canary where the contract says so, within {settings.sensor_s} s, if it passes the gate again."
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from churn_assets.cli.promotion import By, Why, publish
+from churn_assets.cli.promotion import Why, publish
 from churn_assets.cli.release_compare import EPILOG, compare
 from churn_assets.cli.terminal.console import HomeOption, print_json, say, settings_of
 from churn_assets.errors import TransitionRefused
@@ -21,6 +22,23 @@ release_app = typer.Typer(
 
 release_app.command(epilog=EPILOG)(compare)
 
+
+def _person(name: str) -> str:
+    from churn_assets.promotion.releases import is_reserved
+
+    if not name.strip() or is_reserved(name):
+        raise typer.BadParameter(f"{name[:40]!r} is no person's name, expected who decides; it goes into the history")
+    return name
+
+
+By = Annotated[str, typer.Option("--by", callback=_person, help="Who decides; it goes into the history.")]
+Contract = Annotated[
+    Path | None,
+    typer.Option(
+        "--contract",
+        help="Contract file. Default: CHURN_CONTRACT if the champion scores its tables, else the champion's own.",
+    ),
+]
 Version = Annotated[str, typer.Argument(help="The version, as churn status shows it.")]
 Expect = Annotated[
     str | None,
@@ -29,9 +47,11 @@ Expect = Annotated[
 
 
 @release_app.command(epilog='Example: [bold]churn release shadow 0123456789abcdef --by ana --why "look first"[/bold]')
-def shadow(version: Version, by: By, why: Why, expect: Expect = None, home: HomeOption = None) -> None:
+def shadow(
+    version: Version, by: By, why: Why, expect: Expect = None, contract: Contract = None, home: HomeOption = None
+) -> None:
     """Any version scores what the champion answers; nobody gets its answers."""
-    _tell(_releases(home).shadow(version, by, why, expect))
+    _tell(_releases(home, contract).shadow(version, by, why, expect))
 
 
 @release_app.command(epilog='Example: [bold]churn release canary 0123456789abcdef --by ana --why "it agrees"[/bold]')
@@ -41,13 +61,14 @@ def canary(
     why: Why,
     weight: Annotated[
         float | None,
-        typer.Option(help="Share to start with; the contract's larger steps follow. Default: its first step."),
+        typer.Option(help="Share to start with, under 1; the contract's larger steps follow. Default: its first step."),
     ] = None,
     expect: Expect = None,
+    contract: Contract = None,
     home: HomeOption = None,
 ) -> None:
     """A version answers a growing share of the customers, and becomes champion after the last step."""
-    _tell(_releases(home).canary(version, by, why, expect, weight))
+    _tell(_releases(home, contract).canary(version, by, why, expect, weight))
 
 
 @release_app.command(epilog='Example: [bold]churn release ab new=0123456789abcdef:0.5 --by ana --why "which"[/bold]')
@@ -56,16 +77,19 @@ def ab(
     by: By,
     why: Why,
     expect: Expect = None,
+    contract: Contract = None,
     home: HomeOption = None,
 ) -> None:
     """Named versions answer fixed shares of the customers, the champion the rest."""
-    _tell(_releases(home).ab(dict(map(_arm, arms)), by, why, expect))
+    _tell(_releases(home, contract).ab(dict(map(_arm, arms)), by, why, expect))
 
 
 @release_app.command(epilog='Example: [bold]churn release promote 0123456789abcdef --by ana --why "it won"[/bold]')
-def promote(version: Version, by: By, why: Why, expect: Expect = None, home: HomeOption = None) -> None:
+def promote(
+    version: Version, by: By, why: Why, expect: Expect = None, contract: Contract = None, home: HomeOption = None
+) -> None:
     """Make an approved challenger the champion, without the rest of its steps."""
-    _tell(_releases(home).promote(version, by, why, expect))
+    _tell(_releases(home, contract).promote(version, by, why, expect))
     publish(settings_of(home))
 
 
@@ -102,10 +126,10 @@ def status(
         say(f"{move.intended_at:%Y-%m-%d %H:%M:%S}  {move.after.id}  {summary}  by {move.by}: {move.why}")
 
 
-def _releases(home: HomeOption) -> Releases:
+def _releases(home: Path | None, contract: Path | None = None) -> Releases:
     from churn_assets.promotion.releases import Releases
 
-    return Releases.of(settings_of(home))
+    return Releases.of(settings_of(home, contract), is_named=contract is not None)
 
 
 def _arm(text: str) -> tuple[str, AbArm]:

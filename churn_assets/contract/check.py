@@ -248,5 +248,11 @@ def _limits(contract: Contract) -> None:
     if not weights or any(low >= high for low, high in zip((0.0, *weights), (*weights, 1.0 + 1e-9), strict=True)):
         given = ", ".join(f"{weight:g}" for weight in weights) or "empty"
         fail("[release]", f"canary_weights is {given}; expected rising shares above 0, at most 1; correct them")
+    if weights[0] >= 1.0:
+        fail(
+            "[release]",
+            "canary_weights begins with 1, which leaves the champion no customer to compare with; expected a first "
+            "share under 1; put a smaller one before it",
+        )
     for name in monitoring.silent:
         _among("[monitoring]", "silent", name, [c.name for c in contract.columns])

@@ -135,20 +135,22 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class Guardrails:
-    """What a challenger may not do while it is let in; see docs/release.md. Each limit is against the champion, and is
-    crossed when a test that may be looked at any number of times shows it.
+    """What a challenger may not do while it is let in; see docs/guardrails.md. Each limit is against the champion, and
+    is crossed when a test that may be looked at any number of times shows it.
 
     The share of rows with an error may not rise by `max_error_rise`, the 99th percentile of the scoring time not by the
     factor `max_p99_ratio`; mean score and share of decisions may not move by `max_score_shift` and
-    `max_decision_shift`, a shadow may not decide otherwise for `max_flips` of the rows; the share of refused rows, and
-    of rows with a warning, may not rise by `max_quality_rise`. On final labels PR-AUC may not fall by
-    `max_pr_auc_drop`, log-loss not rise by `max_log_loss_rise`. Of releases of an equal model at most
+    `max_decision_shift`, nor the share of scores under any value by `max_distribution_shift`; a shadow may not decide
+    otherwise for `max_flips` of the rows; the share of refused rows, and of rows with a warning, may not rise by
+    `max_quality_rise`. On final labels PR-AUC may not fall by `max_pr_auc_drop`, log-loss not rise by
+    `max_log_loss_rise`. Of releases of an equal model at most
     `false_rollbacks` end in a rollback.
     """
 
     max_error_rise: Share = 0.005
     max_p99_ratio: Annotated[float, Bounds(ge=1.0)] = 1.5
     max_score_shift: Share = 0.03
+    max_distribution_shift: Share = 0.1
     max_decision_shift: Share = 0.05
     max_flips: Share = 0.1
     max_quality_rise: Share = 0.05

@@ -83,7 +83,8 @@ def act(sources: Sources, action: str, version: str, fields: Mapping[str, str], 
         service.approve(version, Person(by), why)
         done = f"{version} is approved by {by}."
         next_step = (
-            f"A running daemon (churn ui) promotes it within {settings.sensor_s} s, if it passes the gate again."
+            f"A running daemon (churn ui) promotes it, by a canary where the contract says "
+            f"so, within {settings.sensor_s} s, if it passes the gate again."
         )
     else:
         service.reject(version, Person(by), why)

@@ -40,7 +40,7 @@ from churn_assets.promotion.records import (
     Verdict,
     approver_of,
 )
-from churn_assets.release.policy import policy_from_json
+from churn_assets.release.policy import ANSWERING, policy_from_json
 from churn_assets.storage.sqlite import SqliteStore
 
 # The two partial indexes are the rules "one retraining in flight" and "one move at a time". Some columns have older
@@ -109,7 +109,8 @@ class Ledger(SqliteStore):
     """`Ledger(settings.ledger_path)`. Each call is one transaction of SQLite, on disk when it returns.
 
     Reading is cheap enough for sensors and creates no file. Raises LedgerCorrupt, LedgerUnavailable, and
-    TransitionRefused for a change that the rules above do not allow. Only `PromotionService` calls what writes.
+    TransitionRefused for a change that the rules above do not allow. `PromotionService`, `Releases` and what moves the
+    champion call what writes.
     """
 
     schema, version, steps = SCHEMA + POLICIES, 2, {2: POLICIES}
@@ -240,7 +241,7 @@ class Ledger(SqliteStore):
         """Those that a run of the gate should judge: waiting for it or approved, not failed 3 times. What is approved
         while a canary or ab runs waits for its end."""
         policy = self.newest_policy_move("done")
-        running = policy is not None and policy.after.kind in ("canary", "ab")
+        running = policy is not None and policy.after.kind in ANSWERING
         return [
             c
             for c in self.challengers(*_TO_PROMOTE)

@@ -54,7 +54,7 @@ class Champion:
 
 class ChampionPointer:
     """The pointer file of a home, and the policy's beside it. `promotion.champion` alone writes the one,
-    `promotion.releases.policies` the other, both inside `locked`."""
+    `promotion.rollout.policies` the other, both inside `locked`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

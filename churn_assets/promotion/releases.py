@@ -21,14 +21,13 @@ from secrets import token_hex
 from typing import Any, Literal
 
 from churn_assets.contract.limits import Release
-from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, require_champion
 from churn_assets.promotion.records import Challenger, Person, PolicyMove
-from churn_assets.promotion.rollout.policies import ANSWERING, RUNNING, Draft, champion_policy, policy_id
+from churn_assets.promotion.rollout.policies import RUNNING, Draft, champion_policy, policy_id
 from churn_assets.promotion.rollout.status import (
     ReleaseStatus,
     describe_policy,
@@ -36,13 +35,14 @@ from churn_assets.promotion.rollout.status import (
     read_release_status,
     versions_of,
 )
-from churn_assets.release.policy import CHALLENGER, CHAMPION, MAX_ARMS, Policy, PolicyArm, Step
+from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, MAX_ARMS, Policy, PolicyArm, Step
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash, verified_bundle_hash, verify
 
 SERVICE, LOOP = "service", "loop"  # who moves without a person
 _AUTOMATIC = (SERVICE, LOOP)
 _GONE = ("rolled_back", "inconclusive", "champion_moved")  # outcomes after which no challenger answers
+_NO_PERSON = frozenset((*_AUTOMATIC, "the gate", "training"))  # names in the history that are no person's
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _ARM = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -76,7 +76,10 @@ class Releases:
     raise TransitionRefused for one that the rules do not allow, and if the policy is another than `expected` now (an
     id, or "champion" for a home where no release runs; None: whatever it is). Besides NoChampion, PointerCorrupt,
     BundleCorrupt, HomeBusy after 20 s behind another mover, LedgerCorrupt, LedgerUnavailable, and OSError on a full
-    disk. `contract` gives the contract in use, whose `[release]` has the steps, limits and deadline of a new release.
+    disk. The contract in use, whose `[release]` has the steps, limits and deadline of a new release, is what `contract`
+    gives; else the one of the settings if its tables are those of the home's models, and if not the one that the bundle
+    carries: who moves may have the environment of another home. Where the user named it (`is_named`) another is an
+    error, ContractError or BundleMismatch.
     """
 
     def __init__(
@@ -86,17 +89,19 @@ class Releases:
         pointer: ChampionPointer,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         contract: Callable[[], Contract] | None = None,
+        *,
+        is_named: bool = False,
     ) -> None:
         self._settings, self._home = settings, settings.home
         self._ledger, self._pointer, self._clock = ledger, pointer, clock
-        self._contract = contract or (lambda: load_contract(settings.contract_path))
+        self._given, self._is_named = contract, is_named
         self._champion = ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
         self._policies = self._champion.policies
 
     @classmethod
-    def of(cls, settings: Settings) -> Releases:
-        """The releases of a home, with its ledger and its files."""
-        return cls(settings, Ledger(settings.ledger_path), ChampionPointer(settings.home))
+    def of(cls, settings: Settings, *, is_named: bool = False) -> Releases:
+        """The releases of a home, with its ledger and its files; `is_named` if the user named the contract."""
+        return cls(settings, Ledger(settings.ledger_path), ChampionPointer(settings.home), is_named=is_named)
 
     def recover(self) -> None:
         """Finish or abandon what a killed process left, and let the policy follow the champion."""
@@ -123,20 +128,23 @@ class Releases:
     ) -> PolicyMove:
         """`version` answers a share of the customers that grows by the contract's steps.
 
-        With `weight` it starts at exactly this share, and goes on with the contract's steps that are larger.
+        With `weight` it starts at exactly this share, under 1, and goes on with the contract's steps that are larger.
         """
         with self._moving(by, why, expected) as now:
             _expect_free(now, "canary", (version,))
             candidate = self._candidate(version, now)
             approved, decides = self._expect_passed(candidate, now, by)
-            release = self._contract().release
+            release = self._contract(now.champion.bundle).release
             weights = _weights(release.canary_weights, weight)
             steps = tuple(Step(share, release.canary_hold_minutes, release.canary_rows) for share in weights)
             arms = _canary_arms(candidate.arm(CHALLENGER, weights[0]), now.champion)
             return self._start("canary", arms, now, by, why, steps, approved, decides)
 
     def ab(self, arms: Mapping[str, AbArm], by: str, why: str, expected: str | None = None) -> PolicyMove:
-        """Named arms answer fixed shares of the customers; the champion, whose arm is not named, answers the rest."""
+        """Named arms answer fixed shares of the customers; the champion, whose arm is not named, answers the rest.
+
+        It must have a rest: without its customers nothing is compared.
+        """
         with self._moving(by, why, expected) as now:
             versions = tuple(arm.version for arm in arms.values())
             _expect_free(now, "ab", versions)
@@ -268,7 +276,7 @@ class Releases:
         approved: Mapping[str, str] | None = None,
         decides: Mapping[int, Any] | None = None,
     ) -> PolicyMove:
-        release: Release = self._contract().release
+        release: Release = self._contract(now.champion.bundle).release
         at = self._clock()
         same = now.challenger is not None and now.challenger.version == arms[0].version
         policy = Policy(
@@ -312,11 +320,28 @@ class Releases:
         self._champion.move_held(to, "promotion", by, why, challenger.verdict.champion, numbers)
         return self._newest()
 
+    def _contract(self, bundle: str) -> Contract:
+        """The contract in use of a model of this home. Raises ContractError, BundleMismatch."""
+        if self._given is not None:
+            return self._given()
+        from churn_assets.scoring.bundle import contract_in_use, read_contract  # whose NumPy a rollback does not need
+
+        path = self._home / bundle
+        contract = contract_in_use(path, self._settings.contract_path, is_named=self._is_named) or read_contract(path)
+        if contract is None:
+            raise ContractError(
+                f"{bundle}: its contract cannot be read, and {self._settings.contract_path} is not one of its tables, "
+                "expected the contract of this home's models; name it: --contract"
+            )
+        return contract
+
     def _fingerprint(self, candidate: _Candidate) -> str:
-        """Of the contract in use; of the bundle's where the service has none."""
+        """Of the contract in use; of the bundle's where that cannot be read."""
         try:
-            return self._contract().fingerprint
+            return self._contract(candidate.bundle).fingerprint
         except ContractError:
+            if self._is_named:
+                raise
             return str(verify(self._home / candidate.bundle).get("fingerprint"))
 
     def _candidate(self, version: str, now: Policy) -> _Candidate:
@@ -384,19 +409,21 @@ class Releases:
         return {version: candidate.sha256}, {}
 
     def _expect_person(self, challenger: Challenger, by: str, shadow: str) -> None:
-        """A rejected challenger that was thrown out of a release is let in again by a person alone, one that a person
-        rejected before by nobody."""
+        """A challenger whose rejection came with the end of its release is let in again by a person alone, one that a
+        person rejected, before or after such an end, by nobody."""
+        version = challenger.version
         thrown_out = [
             move for move in self._ledger.policy_moves("done") if move.decides.get(challenger.number) == "rejected"
         ]
-        version = challenger.version
-        if not thrown_out or challenger.verdict is None or not challenger.verdict.passed:
+        last = thrown_out[-1] if thrown_out else None
+        # The ledger rejects it in the same transaction in which the move ends; a person's rejection is another one.
+        with_its_end = last is not None and (challenger.changed_at, challenger.message) == (last.ended_at, last.why)
+        if last is None or not with_its_end or challenger.verdict is None or not challenger.verdict.passed:
             raise TransitionRefused(
                 f"challenger {version} is rejected ({challenger.message}), expected one that has passed the gate; "
                 f"{shadow}"
             )
         if by in _AUTOMATIC:
-            last = thrown_out[-1]
             raise TransitionRefused(
                 f"version {version} was thrown out on {minute(last.intended_at)} by {last.by} ({last.why}), expected a "
                 f"person who lets it in again: churn release canary {version} --by NAME --why TEXT"
@@ -406,6 +433,11 @@ class Releases:
         """The challengers of a release in these statuses, which are rejected with it."""
         rounds = [self._ledger.rounds(arm.version) for arm in now.arms if arm.name != CHAMPION]
         return {r[-1].number: "rejected" for r in rounds if r and r[-1].status in statuses}
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the history has this name for what is no person: whoever asks a person refuses it."""
+    return name.strip().lower() in _NO_PERSON
 
 
 def _expect_free(now: Policy, strategy: str, versions: Sequence[str]) -> None:
@@ -444,10 +476,10 @@ def _expect_arms(arms: Mapping[str, AbArm]) -> None:
             f"digits, - and _, other than {CHAMPION}, whose arm has the rest of the customers"
         )
     weights = [arm.weight for arm in arms.values()]
-    if not all(0.0 < weight <= 1.0 for weight in weights) or sum(weights) > 1.0 + 1e-9:
+    if not all(0.0 < weight < 1.0 for weight in weights) or sum(weights) >= 1.0 - 1e-9:
         raise TransitionRefused(
-            f"the weights are {', '.join(f'{weight:g}' for weight in weights)}, expected shares over 0 that sum to at "
-            "most 1"
+            f"the weights are {', '.join(f'{weight:g}' for weight in weights)}, expected shares over 0 that sum to "
+            "less than 1: the arms are compared with the champion's customers"
         )
 
 
@@ -464,8 +496,11 @@ def _expect_compared_with(challenger: Challenger, now: Policy) -> None:
 def _weights(steps: Sequence[float], start: float | None) -> tuple[float, ...]:
     if start is None:
         return tuple(steps)
-    if not 0.0 < start <= 1.0:
-        raise TransitionRefused(f"the weight is {start:g}, expected a share over 0 and up to 1: --weight 0.05")
+    if not 0.0 < start < 1.0:
+        raise TransitionRefused(
+            f"the weight is {start:g}, expected a share over 0 and under 1, which leaves the champion customers to "
+            "compare with: --weight 0.05"
+        )
     return (start, *(weight for weight in steps if weight > start))
 
 

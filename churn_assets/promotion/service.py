@@ -26,9 +26,8 @@ from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import REFUSAL, Champion, ChampionPointer, read_champion
 from churn_assets.promotion.releases import LOOP, Releases
-from churn_assets.promotion.rollout.policies import ANSWERING
 from churn_assets.promotion.rollout.status import describe_policy
-from churn_assets.release.policy import Policy
+from churn_assets.release.policy import ANSWERING, Policy
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
 from churn_assets.storage.links import link_home
@@ -108,7 +107,8 @@ def load_scorer(bundle: Path, contract: Contract) -> Scorer:
 
 
 class PromotionService:
-    """The only writer of a home's ledger and champion pointer. `PromotionService.of(settings)` is the usual one."""
+    """What the loop and people change in ledger and champion pointer, but for releases, which are of `Releases`.
+    `PromotionService.of(settings)` is the usual one."""
 
     def __init__(
         self,

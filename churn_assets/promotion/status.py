@@ -19,9 +19,9 @@ from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion, read_refusal
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.promotion.registration import Registration
-from churn_assets.promotion.rollout.policies import ANSWERING, Policies
+from churn_assets.promotion.rollout.policies import Policies
 from churn_assets.promotion.rollout.status import ReleaseStatus, describe_move, read_release_status, versions_of
-from churn_assets.release.policy import Policy
+from churn_assets.release.policy import ANSWERING, Policy
 from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
 from churn_assets.settings import Settings

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.release.comparison import ArmComparison, ArmDifference, compare_arms
-from churn_assets.release.counts import SCORE_BINS, ReleaseCounts
+from churn_assets.release.counts import SCORE_BINS, ReleaseCounts, sum_counts
 from churn_assets.release.outcomes import MaturedMetrics, MaturedPairs, mature, measure, measure_pairs
 from churn_assets.release.policy import CHALLENGER, CHAMPION, FALLBACK, Policy
 from churn_assets.release.replay import answered_id_sql
@@ -53,8 +53,9 @@ _PAIRS = f"""
     )
     SELECT a.prediction_id, a.score AS champion_score, a.decision AS champion_calls, s.score AS challenger_score,
         s.decision AS challenger_calls
-    FROM shadows s JOIN predictions a ON a.prediction_id = s.answered_id WHERE a.shadow IS NOT TRUE ORDER BY a.seq
+    FROM shadows s JOIN predictions a ON a.prediction_id = s.answered_id WHERE a.shadow IS NOT TRUE
 """
+_FIRST = "row_number() OVER (PARTITION BY coalesce(a.customer_id, ' ' || a.prediction_id) ORDER BY a.seq) = 1"
 _ANSWERS = f"""
     SELECT prediction_id, arm, score FROM predictions WHERE {_OF_POLICIES} AND shadow IS NOT TRUE ORDER BY seq
 """
@@ -179,18 +180,23 @@ def challengers(policy: Policy) -> tuple[str, ...]:
 def analyse(
     connection: duckdb.DuckDBPyConnection,
     policies: Sequence[Policy],
-    counts: ReleaseCounts | None = None,
+    counts: Mapping[str, ReleaseCounts] | None = None,
     labelled: pa.Table | None = None,
 ) -> ReleaseAnalysis:
     """A release from the ingested log; `policies` are those of `rollout`, at least one.
 
-    `counts` are the sum of what its processes counted, `labelled` the asset `labelled_predictions`: without it nothing
-    is matured.
+    `counts` are what its processes counted, by the id of the policy, `labelled` is the asset `labelled_predictions`:
+    without it nothing is matured.
     """
     ids = {"policies": [policy.id for policy in policies]}
     arms = read_arms(connection, ids["policies"])
     if counts is not None:
-        arms = [_with_counts(arm, counts) for arm in arms]
+        shadows = {policy.id for policy in policies if policy.kind == "shadow"}
+        scored, answered = (
+            sum_counts(own for policy_id, own in counts.items() if (policy_id in shadows) is shadow)
+            for shadow in (True, False)
+        )
+        arms = [_with_counts(arm, scored if arm.shadow else answered) for arm in arms]
     if labelled is not None:
         answers = _table(connection, _ANSWERS, ids)
         arms = [_with_outcomes(arm, answers, labelled) for arm in arms]
@@ -217,9 +223,11 @@ def read_arms(connection: duckdb.DuckDBPyConnection, policies: Sequence[str]) ->
     return [ArmAnalysis(**row, scores=tuple(scores[row["arm"], row["model_version"], row["shadow"]])) for row in stored]
 
 
-def read_pairs(connection: duckdb.DuckDBPyConnection, policies: Sequence[str]) -> Pairs:
-    """The rows that a shadow of these policies (ids) has scored, beside their answers."""
-    return pairs_of(_table(connection, _PAIRS, {"policies": list(policies)}))
+def read_pairs(connection: duckdb.DuckDBPyConnection, policies: Sequence[str], first: bool = False) -> Pairs:
+    """The rows that a shadow of these policies (ids) has scored, beside their answers; of each customer all, or the
+    `first`."""
+    query = f"{_PAIRS} {f'QUALIFY {_FIRST}' if first else ''} ORDER BY a.seq"
+    return pairs_of(_table(connection, query, {"policies": list(policies)}))
 
 
 def pairs_of(table: pa.Table) -> Pairs:

@@ -1,7 +1,7 @@
 """The guardrails of a release: what its counts show against the limits of the contract, and what follows.
 
 Each check has a confidence sequence (`sequential`): its ends hold at every look together, so that the first look that
-crosses a limit decides. Of `limits.false_rollbacks` each of the seven checks has an equal part, whether it can be read
+crosses a limit decides. Of `limits.false_rollbacks` each of the eight checks has an equal part, whether it can be read
 yet or not, and with several arms each arm an equal part of that: the chance that any of them is ever crossed by an
 equal model is at most the sum.
 
@@ -10,7 +10,8 @@ equal model is at most the sum.
     undecided   neither, or too few rows
 
 A canary takes its next step once time and rows of the present one are reached and nothing is crossed. Before a step
-that leaves the champion no customer to compare with, and before it is promoted, every check of traffic must be ok.
+that leaves the champion no customer to compare with, and before it is promoted, every check of traffic must be ok; but
+for the p99 where neither arm has a time, as customers are asked only in batches.
 Final labels come later than most releases end: their checks cross, and hold nobody up. A release that has concluded
 nothing by its deadline is inconclusive, and ends.
 """
@@ -45,6 +46,7 @@ from churn_assets.release.sequential import (
     Floats,
     Ints,
     Sums,
+    distribution_shift,
     mean_interval,
     mean_shift,
     quantile_ratio,
@@ -53,28 +55,32 @@ from churn_assets.release.sequential import (
 )
 from churn_assets.storage.files import read_json_object, write_json
 
-CheckName = Literal["error_rate", "p99", "score_shift", "decisions", "flips", "quality", "pr_auc", "log_loss"]
+CheckName = Literal[
+    "error_rate", "p99", "score_shift", "score_distribution", "decisions", "flips", "quality", "pr_auc", "log_loss"
+]
 CheckStatus = Literal["ok", "crossed", "undecided"]
 ReportStatus = Literal["clear", "crossed", "undecided"]
 Move = Literal["hold", "advance", "promote", "inconclusive", "rollback"]
 # What a release that holds waits for: the step's time or rows, a check that is undecided, or a person.
 Waiting = Literal["", "time", "rows", "checks", "person"]
 
-CHECKS = 7  # that share `false_rollbacks`
+CHECKS = 8  # that share `false_rollbacks`
 FLOOR = 200  # rows of each arm below which no asymptotic interval is read
 LABELLED: tuple[CheckName, ...] = ("pr_auc", "log_loss")
 ENDING_AB: tuple[CheckName, ...] = ("error_rate", "p99")  # what ends an A/B: its arms may differ in the rest
 QUANTILE = 0.99
 _BINS = 770  # of times, to 4 seconds; longer ones count in the last
 _LEAST_VARIANCE = 1e-4  # of a score
+SCORE_EDGES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 18)  # of the bins of scores: shares of scores under .05, .1, .2, ...
 
 Booleans = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class ArmSums:
-    """Counts of one arm by period, arrays (..., K) as in `ArmCounts`, and times (..., K, bins). `attempts` are rows and
-    errors. Rows of one customer are alike: all counts but the times are scaled to one row a customer."""
+    """Counts of one arm by period, arrays (..., K) as in `ArmCounts`, scores (..., K, `SCORE_BINS`) and times
+    (..., K, bins). `attempts` are rows and errors. Rows of one customer are alike: all counts but the times are scaled
+    to one row a customer."""
 
     rows: Floats
     attempts: Floats
@@ -84,6 +90,7 @@ class ArmSums:
     called: Floats
     score_sum: Floats
     score_squares: Floats
+    scores: Floats
     seconds: Floats
 
 
@@ -204,10 +211,18 @@ def judge_guardrails(
         if labels is not None and name in labels:
             checks += [_check(each, name) for each in _label_checks(labels[name], policy.limits)]
     crossed = [check for check in checks if check.status == "crossed"]
-    unclear = [check for check in checks if check.status != "ok" and check.check not in LABELLED]
+    awaited = [check for check in checks if check.check not in LABELLED and not _is_untimed(check, periods)]
+    unclear = [check for check in awaited if check.status != "ok"]
     status: ReportStatus = "crossed" if crossed else "undecided" if unclear else "clear"
     move, waiting, message = _next_move(policy, periods, crossed, unclear, now)
     return GuardrailReport(policy.id, policy.kind, policy.step, now, status, move, waiting, message, tuple(checks))
+
+
+def _is_untimed(check: GuardrailCheck, periods: Sequence[Period]) -> bool:
+    """Whether the check is the p99 of an arm that is asked only in batches, as the champion is: no row of theirs has a
+    time, nor will one that is asked in the same way."""
+    arms = [each.counts.arm(name) for each in periods if each.weight < 1.0 for name in (check.arm, CHAMPION)]
+    return check.check == "p99" and not any(arm.seconds for arm in arms)
 
 
 def alpha_of(policy: Policy) -> float:
@@ -223,6 +238,7 @@ def measure_canary(own: ArmSums, base: ArmSums, limits: Guardrails, alpha: float
         _errors(own, base, limits, alpha),
         _times(own, base, limits, alpha),
         _shift("score_shift", scores, limits.max_score_shift, alpha, _LEAST_VARIANCE),
+        _distribution(own, base, limits, alpha),
         _shift("decisions", called, limits.max_decision_shift, alpha, _least_share_variance(own, base)),
         _quality(own, base, limits, alpha),
     ]
@@ -230,7 +246,9 @@ def measure_canary(own: ArmSums, base: ArmSums, limits: Guardrails, alpha: float
 
 def measure_shadow(own: ArmSums, base: ArmSums, pairs: PairSums, limits: Guardrails, alpha: float) -> list[Measured]:
     """The checks of traffic for a shadow, which scores rows that the champion has scored: its errors and refusals count
-    against none, scores and decisions are paired. Sums of one period (..., 1)."""
+    against none, mean score and decisions are paired. The shares under an edge are not: both arms have the same rows,
+    so that their difference varies less than that of strangers, and the interval is wider than it need be. Sums of one
+    period (..., 1)."""
     differences = Sums(pairs.rows, pairs.difference_sum, pairs.difference_squares)
     mean, shift = mean_interval(differences, alpha, _LEAST_VARIANCE)
     enough = pairs.rows >= FLOOR
@@ -244,6 +262,7 @@ def measure_shadow(own: ArmSums, base: ArmSums, pairs: PairSums, limits: Guardra
             "score_shift", mean, np.where(enough, shift.low, -1.0), np.where(enough, shift.high, 1.0),
             limits.max_score_shift, pairs.rows, both_ways=True,
         ),
+        _distribution(own, base, limits, alpha),
         Measured("flips", flip_share, flips.low, flips.high, limits.max_flips, pairs.rows),
         _quality(own, champion, limits, alpha),
     ]  # fmt: skip
@@ -281,6 +300,26 @@ def _shift(
     enough = (own.rows.sum(axis=-1) >= FLOOR) & (base.rows.sum(axis=-1) >= FLOOR)
     low, high = np.where(enough, interval.low, -1.0), np.where(enough, interval.high, 1.0)
     return Measured(check, value, low, high, limit, own.rows.sum(axis=-1), both_ways)
+
+
+def _distribution(own: ArmSums, base: ArmSums, limits: Guardrails, alpha: float) -> Measured:
+    """The largest difference of the shares of scores under an edge: a change that the mean does not show."""
+    least = _least_share_variance(own, base)[..., None]
+    value, interval = distribution_shift(_shares_under(own), _shares_under(base), alpha, least)
+    enough = (own.rows.sum(axis=-1) >= FLOOR) & (base.rows.sum(axis=-1) >= FLOOR)
+    low, high = np.where(enough, interval.low, -1.0), np.where(enough, interval.high, 1.0)
+    limit, rows = limits.max_distribution_shift, own.rows.sum(axis=-1)
+    return Measured("score_distribution", value, low, high, limit, rows)
+
+
+def _shares_under(arm: ArmSums) -> Sums:
+    return Sums.of_share(scores_under(arm.scores), arm.rows[..., None, :])
+
+
+def scores_under(scores: Floats) -> Floats:
+    """Of counts by bin (..., K, `SCORE_BINS`) those under each of `SCORE_EDGES` (..., edges, K)."""
+    under = np.cumsum(scores, axis=-1)[..., [edge - 1 for edge in SCORE_EDGES]]
+    return np.asarray(np.swapaxes(under, -1, -2))
 
 
 def _quality(own: ArmSums, base: ArmSums, limits: Guardrails, alpha: float) -> Measured:
@@ -345,6 +384,7 @@ def _sums(compared: Sequence[ArmCounts], alone: Sequence[ArmCounts], planned: in
     names = ("rows", "errors", "refused", "warned", "called", "score_sum", "score_squares")
     scale = np.array([_one_a_customer(arm) for arm in arms])
     sums = {name: np.array([float(getattr(arm, name)) for arm in arms]) * scale for name in names}
+    sums["scores"] = np.array([arm.scores for arm in arms], dtype=np.float64) * scale[:, None]
     last, attempts = len(compared) - 1, sums["rows"] + sums["errors"]
     attempts[last] += sum((arm.rows + arm.errors) * _one_a_customer(arm) for arm in alone)
     sums["errors"][last] += sum(arm.errors * _one_a_customer(arm) for arm in alone)
@@ -397,6 +437,7 @@ _TITLES: dict[CheckName, str] = {
     "error_rate": "rows with an error, rise",
     "p99": "99th percentile of the scoring time, ratio",
     "score_shift": "mean score, move",
+    "score_distribution": "share of scores under an edge, largest move",
     "decisions": "share of calls, move",
     "flips": "rows decided otherwise, share",
     "quality": "refused rows or rows with a warning, rise",

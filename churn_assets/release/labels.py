@@ -2,17 +2,19 @@
 again.
 
 Log-loss is a mean, so it has a confidence sequence (`sequential`). PR-AUC is none: its interval is made at 200 labels,
-400, 800 and so on, each once and each at its part of the level (`alpha_at_look`), from the labels that were settled
-first; between two looks nothing changes. Its ends are normal, with the standard deviation of a bootstrap (Efron &
-Tibshirani, 1993), because the tails that these levels need are beyond what draws can show.
+400, 800 and so on, each once and each at its part of the level (`alpha_at_look`), from the labels that were settled up
+to the instant at which the arm with fewer had so many; between two looks nothing changes. Its ends are normal, with the
+standard deviation of a bootstrap (Efron & Tibshirani, 1993), because the tails that these levels need are beyond what
+draws can show.
 
-Of each customer the first row counts, which stays the same as time goes on. Rows are compared within a policy, in which
-the share of the arms is constant; the differences are averaged by n0 n1 / (n0 + n1).
+Of each customer the first row of the whole release counts, labelled or not yet: that stays the same as time goes on,
+and a customer who keeps his arm is no new evidence in the next step. Rows are compared within a policy, in which the
+share of the arms is constant; the differences are averaged by n0 n1 / (n0 + n1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Floats = npt.NDArray[np.float64]
+Instants = npt.NDArray[np.datetime64]
 
 FIRST_LOOK = 200  # labels of the arm that has fewer
 _DRAWS = 200  # a standard deviation is known to a twentieth
@@ -40,9 +43,11 @@ _SEED = 42
 _LEAST_VARIANCE = 1e-3  # of a difference of losses: equal scores are no proof
 _FAR = 1.0  # beyond any PR-AUC difference: nothing is known yet
 _ANSWERS = """
-    SELECT prediction_id, arm, policy, score FROM predictions
+    SELECT arg_min(prediction_id, seq) AS prediction_id, arg_min(arm, seq) AS arm, arg_min(policy, seq) AS policy,
+        arg_min(score, seq) AS score
+    FROM predictions
     WHERE policy IN (SELECT unnest($policies::VARCHAR[])) AND test IS NOT TRUE AND shadow IS NOT TRUE
-        AND status = 'ok' ORDER BY seq
+    GROUP BY coalesce(customer_id, ' ' || prediction_id) HAVING arg_min(status, seq) = 'ok' ORDER BY min(seq)
 """
 
 
@@ -68,7 +73,7 @@ def label_figures(
     newest = policies[-1]
     alpha, ids = alpha_of(newest), [policy.id for policy in policies]
     if newest.kind == "shadow":
-        figures = figures_of_pairs(read_pairs(connection, ids), labelled, alpha)
+        figures = figures_of_pairs(read_pairs(connection, ids, first=True), labelled, alpha)
         return {} if figures is None else {CHALLENGER: figures}
     answers = connection.sql(_ANSWERS, params={"policies": ids}).to_arrow_table()
     by_arm = {
@@ -101,14 +106,16 @@ def figures_of_arms(parts: Sequence[Arms], alpha: float) -> LabelFigures | None:
     parts = [part for part in parts if part.weight]
     if not parts:
         return None
-    rows = min(sum(len(part.own) for part in parts), sum(len(part.base) for part in parts))
+    sides = _comparable_since(parts)
+    rows = min(map(len, sides))
     own, base = (
         [losses(each.churned, each.scores["score"]) for each in arms]
         for arms in ([part.own for part in parts], [part.base for part in parts])
     )
     loss, loss_interval = mean_shift(_stacked(own), _stacked(base), alpha, _LEAST_VARIANCE)
     size, level = _last_look(rows, alpha)
-    difference, spread = _apart([_settled_first(part, size, rows) for part in parts])
+    looked_at = max(side[size - 1] for side in sides) if size else None
+    difference, spread = _apart([] if looked_at is None else [_settled_by(part, looked_at) for part in parts])
     low, high = _ends(difference, spread, level)
     return LabelFigures(rows, difference, low, high, float(loss), float(loss_interval.low), float(loss_interval.high))
 
@@ -143,10 +150,20 @@ def _last_look(labels: int, alpha: float) -> tuple[int, float]:
     return (sizes[-1], alpha_at_look(alpha, len(sizes))) if sizes else (0, alpha)
 
 
-def _settled_first(part: Arms, size: int, rows: int) -> Arms:
-    """The same share of a policy's labels on both sides, those that were settled first."""
-    shares = [round(len(each) * size / rows) for each in (part.own, part.base)]
-    return Arms(*(_take(each, np.arange(count)) for each, count in zip((part.own, part.base), shares, strict=True)))
+def _comparable_since(parts: Sequence[Arms]) -> tuple[Instants, Instants]:
+    """When each label of either side could be compared, sorted: it was settled, and so was one of the other side in its
+    policy. What comes later changes no instant, so that the size-th is always the same."""
+    since = [np.maximum(part.own.settled[0], part.base.settled[0]) for part in parts]
+    own, base = (
+        np.sort(np.concatenate([np.maximum(each.settled, start) for each, start in zip(side, since, strict=True)]))
+        for side in ([part.own for part in parts], [part.base for part in parts])
+    )
+    return own, base
+
+
+def _settled_by(part: Arms, instant: np.datetime64) -> Arms:
+    """The labels of a policy that were settled by then."""
+    return Arms(*(_take(each, np.flatnonzero(each.settled <= instant)) for each in (part.own, part.base)))
 
 
 def _enough(rows: MaturedRows) -> bool:
@@ -157,7 +174,7 @@ def _enough(rows: MaturedRows) -> bool:
 def _paired(rows: MaturedRows) -> tuple[float, float]:
     """PR-AUC of the challenger minus the champion's on the same rows, and its standard deviation."""
     rank = [Ranking(rows.churned, rows.scores[name]).pr_auc for name in (CHALLENGER, CHAMPION)]
-    own, base = statistics_under(samples(len(rows), _DRAWS, _SEED), *rank)
+    own, base = statistics_under(_draws(len(rows)), *rank)
     return rank[0]() - rank[1](), float(np.nanstd(own - base))
 
 
@@ -178,8 +195,13 @@ def _apart(parts: Sequence[Arms]) -> tuple[float, float | None]:
 def _alone(rows: MaturedRows) -> tuple[float, float]:
     """PR-AUC of an arm and its standard deviation."""
     rank = Ranking(rows.churned, rows.scores["score"]).pr_auc
-    (draws,) = statistics_under(samples(len(rows), _DRAWS, _SEED), rank)
+    (draws,) = statistics_under(_draws(len(rows)), rank)
     return rank(), float(np.nanstd(draws))
+
+
+def _draws(rows: int) -> Iterator[Floats]:
+    """One sample (rows,) at a time: all of a long release would fill the memory."""
+    return (samples(rows, 1, _SEED + number)[0] for number in range(_DRAWS))
 
 
 def _ends(difference: float, spread: float | None, level: float) -> tuple[float, float]:

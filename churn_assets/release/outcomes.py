@@ -82,7 +82,8 @@ def mature(
     labelled: pa.Table, ids: pa.Array | pa.ChunkedArray, scores: dict[str, Floats], first: bool = False
 ) -> MaturedRows:
     """The rows of predictions `ids` (n,) whose label is final, with their `scores` (n,); of each customer the last, or
-    the `first`.
+    the `first`. Of the last only the `MOST_ROWS` newest are taken; of the first all, as those of a figure that is
+    looked at again and again must stay.
 
     `labelled` is the asset `labelled_predictions`: the prediction's id, its customer, `label_state`, `churned`,
     `contacted` and `control`, and the instants `matures_at` and `received_at`.
@@ -98,7 +99,8 @@ def mature(
     who = np.asarray(pc.coalesce(rows["customer_id"], pc.binary_join_element_wise(" ", rows["prediction_id"], "")))
     order = reversed(range(len(who))) if first else range(len(who))
     chosen: dict[Any, int] = {who[at]: at for at in order}
-    kept = np.array(sorted(chosen.values()), dtype=np.int64)[-MOST_ROWS:]
+    kept = np.array(sorted(chosen.values()), dtype=np.int64)
+    kept = kept if first else kept[-MOST_ROWS:]
     churned = rows["churned"].to_numpy(zero_copy_only=False).astype(np.bool_)
     settled = pc.max_element_wise(rows["matures_at"], rows["received_at"]).to_numpy(zero_copy_only=False)
     own = {name: score[known[kept]] for name, score in scores.items()}

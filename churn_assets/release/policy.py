@@ -28,6 +28,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"  # names of arms; the first is a
 DIRECT = "direct"  # in place of a policy's id: the client has named the version
 FALLBACK = "fallback"  # the status of a row that the champion answered, because the model of its arm could not
 PolicyKind = Literal["champion", "shadow", "canary", "ab"]
+ANSWERING: tuple[PolicyKind, ...] = ("canary", "ab")  # in which other models than the champion answer too
 MAX_ARMS = 8
 
 

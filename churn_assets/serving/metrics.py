@@ -37,8 +37,8 @@ MEANINGS = {
     "churn_log_commit_seconds": "One group commit of the prediction log.",
     "churn_log_queue": "Rows that wait for the disk, all workers.",
     "churn_model_info": "1 for a model that answers, by its arm.",
-    "churn_model_load_seconds": "What a worker took to load a model, its golden rows included; 0 once it is unloaded.",
-    "churn_model_memory_bytes": "What a worker grew by while it loaded a model; 0 once it is unloaded.",
+    "churn_model_load_seconds": "What a worker, or its shadow process, took to load a model; 0 once it is unloaded.",
+    "churn_model_memory_bytes": "What a worker, or its shadow process, grew by in the load of a model; 0 without it.",
     "churn_release_policy_info": "1 for the routing policy that answers.",
     "churn_model_swaps_total": "Times a worker took another model while answering.",
     "churn_model_refused_total": "Bundles that a worker refused to load.",
@@ -113,6 +113,10 @@ class Metrics:
             self._shadow_dropped.inc(rows)
         elif self._files.reserve("counter"):
             self._shadow_rows.labels(status).inc(rows)
+
+    def shadow_loaded(self, version: str, seconds: float, memory: int) -> None:
+        """Record what the challenger's load took in the shadow process; 0 once that has ended."""
+        self.models.shadow_loaded(version, seconds, memory)
 
     def warned(self, column: str) -> None:
         """Count a warning; columns of no contract are counted together."""

@@ -22,13 +22,13 @@ from churn_assets.errors import KeysUnreadable, LogError, Violation
 from churn_assets.prediction_log.records import OTHER, Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
+from churn_assets.promotion.rollout.guard import ReleaseGuard
 from churn_assets.release.policy import Policy
 from churn_assets.serving.authorization import admit
 from churn_assets.serving.explanations.client import ExplanationProcess
 from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
-from churn_assets.serving.release_guard import ReleaseGuard
 from churn_assets.serving.routing.counts import CountsWriter
 from churn_assets.serving.routing.hooks import NoCheck, ReleaseCheck
 from churn_assets.serving.routing.models import find_bundle, named_bundle
@@ -41,7 +41,7 @@ from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 COUNTS_S = 1.0  # between two writes of the counts of a release
-GUARD_S = 1.0  # between two looks at the guardrails of a release
+GUARD_S = 2.0  # between two looks at the guardrails of a release: some 4 ms of Python, for which requests wait
 LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 _FACTS = "facts"

@@ -42,6 +42,8 @@ def test_the_next_tick_is_dagsters(cron, after):
         ("0 3 * * MON-wed", "2026-11-30 03:00"),
         ("0 0 1 jan 7", "2027-01-01 00:00"),
         ("0 12 29 2 *", "2028-02-29 12:00"),
+        ("0 0 */1 * */2", "2026-11-28 00:00"),  # every day of the month says nothing: it is a Saturday
+        ("0 0 7 * 0-6", "2026-11-27 00:00"),
     ],
 )
 def test_names_and_short_forms_are_read(cron, expected):

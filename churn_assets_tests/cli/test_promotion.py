@@ -36,7 +36,7 @@ def test_a_challenger_is_approved_and_the_history_says_by_whom(home):
     settings, versions = home
     done = churn("approve", versions[1], *WHO, home=settings.home)
     assert done.returncode == 0, done.stderr
-    assert "promotes it within 30 s" in done.stdout
+    assert "by a canary where the contract says so, within 30 s" in done.stdout
     assert Ledger(settings.ledger_path).challenger(versions[1]).approved_by == Person("ana")
     told = churn("history", home=settings.home).stdout
     assert f"first  {versions[0]}  by training: the first model of this home" in told

@@ -16,7 +16,8 @@ from churn_assets.promotion.releases import Releases
 from churn_assets.promotion.status import read_ledger_status
 from churn_assets.release.policy import read_policy
 from churn_assets_tests.promotion.homes import bundle
-from churn_assets_tests.promotion.test_releases import NUMBERS, challenge, home  # noqa: F401  # a fixture
+from churn_assets_tests.promotion.test_releases import NUMBERS, OWN, challenge, home  # noqa: F401  # a fixture
+from churn_assets_tests.scoring.tiny import CONTRACT
 from churn_assets_tests.strategies import ROOT
 
 PAGE = (ROOT / "docs" / "rollout.md").read_text(encoding="utf-8")
@@ -67,6 +68,22 @@ def test_each_strategy_goes_as_its_page_says(home, churn, commands):  # noqa: F8
     assert read_policy(settings.home).kind == kinds.get(last[2], "champion")
 
 
+def test_a_release_begins_by_the_contract_that_is_named(home, churn, tmp_path):  # noqa: F811
+    edited = tmp_path / "edited.toml"
+    edited.write_text(OWN.replace("[0.02, 0.5]", "[0.3]"))
+    churn("release", "canary", home[3], *WHO, "--contract", str(edited))
+    assert [step.weight for step in read_policy(home[0].home).steps] == [0.3]
+    churn("release", "promote", home[3], *WHO, "--contract", str(edited))
+    assert require_champion(home[0].home).fingerprint == CONTRACT.fingerprint
+
+
+@pytest.mark.parametrize("name", ["service", "Loop", "the gate", " "])
+def test_a_name_that_is_no_persons_makes_no_move(home, churn, name):  # noqa: F811
+    with pytest.raises(SystemExit):
+        churn("release", "canary", home[3], "--by", name, "--why", "because")
+    assert read_policy(home[0].home).kind == "champion"
+
+
 def test_the_page_walks_through_all_strategies():
     assert len(BLOCKS) >= 8
     walked = {shlex.split(line)[2] for block in BLOCKS for line in block.values[0] if line.startswith("churn release")}
@@ -90,7 +107,7 @@ def test_status_and_history_say_what_runs_and_what_was_thrown_out(home, churn): 
     assert f"champion {v1} answers everybody; policy r000002" in churn("release", "status")
     churn("release", "canary", v2, "--weight", "0.1", *WHO)
     shown = churn("release", "status")
-    assert f"canary of {v2} (0.1 of the customers, step 1 of 4) beside champion {v1}; policy r000003 by ana" in shown
+    assert f"canary of {v2} (0.1 of the customers, step 1 of 2) beside champion {v1}; policy r000003 by ana" in shown
     assert "0 of 1,000 rows of the challenger" in shown
     lines = read_ledger_status(settings).lines  # which churn status prints
     assert lines[0].startswith(f"canary of {v2}")
@@ -98,7 +115,7 @@ def test_status_and_history_say_what_runs_and_what_was_thrown_out(home, churn): 
     Releases.of(settings).end("r000003", "rolled_back", "errors rise", NUMBERS)
     assert "canary rolled back: errors rise" in read_ledger_status(settings).lines[0]
     told = churn("history")
-    assert f"canary, step 1 of 4 (0.1)  {v2}  by ana: because" in told
+    assert f"canary, step 1 of 2 (0.1)  {v2}  by ana: because" in told
     assert f"canary rolled back  {v2}  by service: errors rise\n  error_rate: crossed, value 0.1, limit 0.005" in told
     assert f"rejected  {v2}  by service: errors rise" in told
     events = json.loads(churn("history", "--json"))["events"]

@@ -456,6 +456,12 @@ BROKEN = {
         "canary_weights is 0.5, 0.25",
         "expected rising shares",
     ),
+    "a canary that begins with every customer": (
+        ("[monitoring]", "[release]\ncanary_weights = [1]\n\n[monitoring]"),
+        "[release]",
+        "canary_weights begins with 1, which leaves the champion no customer to compare with",
+        "expected a first share under 1",
+    ),
     "a canary without weights": (
         ("[monitoring]", "[release]\ncanary_weights = []\n\n[monitoring]"),
         "[release]",

@@ -24,19 +24,20 @@ def place(home: Path) -> Settings:
     return Settings(root=home, home=home, contract_path=home / "none.toml")
 
 
-def bundle(home: Path, text: str, fingerprint: str = FINGERPRINT) -> str:
-    """The version of a new bundle in this home."""
-    return seal(
-        home / "bundles",
-        lambda folder: (folder / "card.json").write_text(text),
-        {"fingerprint": fingerprint},
-        check=lambda folder: None,
-    ).name
+def bundle(home: Path, text: str, fingerprint: str = FINGERPRINT, contract: str | None = None) -> str:
+    """The version of a new bundle in this home; with the text of a contract if it is given."""
+
+    def write(folder: Path) -> None:
+        (folder / "card.json").write_text(text)
+        if contract is not None:
+            (folder / "contract.toml").write_text(contract)
+
+    return seal(home / "bundles", write, {"fingerprint": fingerprint}, check=lambda folder: None).name
 
 
-def home_with(home: Path, bundles: int) -> tuple[Settings, list[str]]:
+def home_with(home: Path, bundles: int, contract: str | None = None) -> tuple[Settings, list[str]]:
     """A home with so many bundles; their versions."""
-    return place(home), [bundle(home, f"bundle {number}") for number in range(bundles)]
+    return place(home), [bundle(home, f"bundle {number}", contract=contract) for number in range(bundles)]
 
 
 def champion(version: str, fingerprint: str = FINGERPRINT) -> Champion:

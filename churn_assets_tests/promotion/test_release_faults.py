@@ -265,7 +265,7 @@ class Releasing(RuleBasedStateMachine):
             kill, lambda r, _: r.shadow(name, by, "look"), lambda m: m.start("shadow", {CHALLENGER: (name, 0.0)}, by)
         )
 
-    @rule(version=VERSIONS, by=ACTORS, weight=st.sampled_from([None, 0.1, 1.0]), kill=KILLS)
+    @rule(version=VERSIONS, by=ACTORS, weight=st.sampled_from([None, 0.1, 0.9]), kill=KILLS)
     def canary(self, version: int, by: str, weight: float | None, kill: int | None) -> None:
         name = self.versions[version]
         weights = STEPS if weight is None else (weight, *(w for w in STEPS if w > weight))
@@ -292,7 +292,7 @@ class Releasing(RuleBasedStateMachine):
         self.advance(kill)
 
     @precondition(lambda self: self.passing)
-    @rule(place=st.integers(0, 3), weight=st.sampled_from([None, 0.1, 1.0]), kills=st.lists(KILLS, max_size=4))
+    @rule(place=st.integers(0, 3), weight=st.sampled_from([None, 0.1, 0.9]), kills=st.lists(KILLS, max_size=4))
     def let_in(self, place: int, weight: float | None, kills: list[int | None]) -> None:
         """A canary and its steps, a kill in each or not."""
         self.canary(self.passing[place % len(self.passing)], "ana", weight, None)

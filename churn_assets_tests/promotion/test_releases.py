@@ -11,25 +11,27 @@ from datetime import timedelta
 import pytest
 
 from churn_assets.contract.limits import Release
-from churn_assets.errors import BundleCorrupt, NoChampion, TransitionRefused
+from churn_assets.errors import BundleCorrupt, BundleMismatch, NoChampion, TransitionRefused
 from churn_assets.promotion.ledger import SCHEMA, Ledger
 from churn_assets.promotion.pointer import ChampionPointer, require_champion
 from churn_assets.promotion.records import Person
 from churn_assets.promotion.releases import AbArm, Releases
 from churn_assets.release.counts import ReleaseCounts, counts_folder, write_counts
 from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, Policy, read_policy
+from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import AT, bundle, champion, home_with, moves, verdict
-from churn_assets_tests.scoring.tiny import CONTRACT
+from churn_assets_tests.scoring.tiny import CONTRACT, TEXT
 
 STEPS = (0.05, 0.25, 1.0)
+OWN = TEXT + "\n[release]\ncanary_weights = [0.02, 0.5]\ncanary_hold_minutes = 7\n"  # the contract in the bundles
 USED = dataclasses.replace(CONTRACT, release=Release(canary_weights=STEPS, canary_hold_minutes=10, canary_rows=50))
 
 
 @pytest.fixture
 def home(tmp_path):
     """(settings, former champion, champion, approved challenger)."""
-    settings, (v0, v1, v2) = home_with(tmp_path, 3)
+    settings, (v0, v1, v2) = home_with(tmp_path, 3, OWN)
     moves(settings).move(champion(v0), "first", "training", "the first")
     challenge(settings, v1, against=v0)
     moves(settings).move(champion(v1), "promotion", "the gate", "no worse")
@@ -100,6 +102,31 @@ def test_a_challenger_is_let_in_step_by_step_and_becomes_champion(home):
     assert answering(settings) == {CHAMPION: (v2, 1.0)}
 
 
+@pytest.mark.parametrize("named", [None, "contracts/telecom.toml", "none.toml"])
+def test_a_move_goes_by_the_contract_of_the_home_whatever_the_environment_names(home, named):
+    _, _, _, v2 = home
+    environ = {"CHURN_HOME": str(home[0].home)} | ({"CHURN_CONTRACT": named} if named else {})
+    strange = Releases.of(Settings.from_environ(environ))
+    policy = strange.canary(v2, "ana", "try it").after
+    assert [(step.weight, step.hold_minutes) for step in policy.steps] == [(0.02, 7), (0.5, 7)]
+    last = strange.advance(policy.id).after
+    strange.advance(last.id, why="all steps held")
+    assert require_champion(home[0].home).version == v2
+    assert require_champion(home[0].home).fingerprint == CONTRACT.fingerprint
+
+
+def test_an_edited_contract_of_the_same_tables_is_the_one_in_use_and_another_that_is_named_is_refused(home, tmp_path):
+    settings, _, _, v2 = home
+    edited = tmp_path / "edited.toml"
+    edited.write_text(OWN.replace("[0.02, 0.5]", "[0.3]"))
+    by_store = dataclasses.replace(settings, contract_path=Settings.from_environ({}).contract_path)
+    for move in ("canary", "promote"):
+        with pytest.raises(BundleMismatch, match=r"store\.toml: is contract 'store' .* expected"):
+            getattr(Releases.of(by_store, is_named=True), move)(v2, "ana", "try it")
+    policy = Releases.of(dataclasses.replace(settings, contract_path=edited)).canary(v2, "ana", "try it").after
+    assert [step.weight for step in policy.steps] == [0.3]
+
+
 def test_another_version_has_another_salt_and_so_has_the_next_release_of_the_same(home):
     settings, _, _, v2 = home
     other = bundle(settings.home, "other")
@@ -110,7 +137,8 @@ def test_another_version_has_another_salt_and_so_has_the_next_release_of_the_sam
 
 
 @pytest.mark.parametrize(
-    ("weight", "shares"), [(0.1, [0.1, 0.25, 1.0]), (0.25, [0.25, 1.0]), (0.01, [0.01, 0.05, 0.25, 1.0]), (1, [1])]
+    ("weight", "shares"),
+    [(0.1, [0.1, 0.25, 1.0]), (0.25, [0.25, 1.0]), (0.01, [0.01, 0.05, 0.25, 1.0]), (0.99, [0.99, 1])],
 )
 def test_a_canary_starts_at_exactly_the_weight_that_was_asked_for(home, weight, shares):
     settings, _, _, v2 = home
@@ -129,8 +157,9 @@ def test_an_ab_gives_named_arms_their_shares_and_the_champion_the_rest(home):
 
 def test_a_former_champion_counts_as_passed_and_becomes_champion_again(home):
     settings, v0, _, _ = home
-    canary = releases(settings).canary(v0, "ana", "was it better", weight=1.0).after
-    assert releases(settings).advance(canary.id).outcome == "promoted"
+    first = releases(settings).canary(v0, "ana", "was it better", weight=0.9).after
+    last = releases(settings).advance(first.id).after
+    assert releases(settings).advance(last.id).outcome == "promoted"
     assert require_champion(settings.home).version == v0
 
 
@@ -178,7 +207,9 @@ def test_a_rollback_of_a_release_that_has_just_ended_leaves_the_champion(home, e
     before = in_force(settings)
     champion_now = v0 if end is by_the_champion else v1
     for expected in (None, CHAMPION):
-        with pytest.raises(TransitionRefused, match=rf"^no release runs: \w+ has ended the {kind} of {v2} on 2026-") as e:
+        with pytest.raises(
+            TransitionRefused, match=rf"^no release runs: \w+ has ended the {kind} of {v2} on 2026-"
+        ) as e:
             releases(settings).rollback("ana", "complaints", expected)
         assert "complaints), and champion " in str(e.value)
         assert str(e.value).endswith(f": churn rollback, or expect the present policy: --expect {before.id}")
@@ -268,6 +299,19 @@ def test_a_version_that_was_thrown_out_needs_a_person(home, outcome):
     again = releases(settings).canary(v2, "ana", "the proxy was at fault").after
     assert (status_of(settings, v2), again.salt != policy.salt) == ("approved", True)
     assert releases(settings).promote(v2, "ana", "it was").outcome == "promoted"
+
+
+def test_what_a_person_rejects_stays_rejected_though_it_was_thrown_out_before(home):
+    settings, _, _, v2 = home
+    policy = releases(settings).canary(v2, "loop", "the gate has passed it").after
+    releases(settings).end(policy.id, "rolled_back", "errors rise", NUMBERS)
+    releases(settings).canary(v2, "ana", "the proxy was at fault")
+    Ledger(settings.ledger_path).reject(v2, Person("ana"), "wrong for new customers", AT)
+    releases(settings).recover()
+    for by in ("ana", "ben", "loop"):
+        with pytest.raises(TransitionRefused, match=r"is rejected \(wrong for new customers\), expected one that"):
+            releases(settings).canary(v2, by, "again")
+    assert status_of(settings, v2) == "rejected"
 
 
 def test_what_ends_a_shadow_rejects_what_waits_only_if_a_guardrail_was_crossed(home):
@@ -388,6 +432,12 @@ def test_no_version_answers_that_has_not_passed(home, make, message):
         (lambda r, p, v: r.canary(v, "", "try"), "approver is '', expected the name"),
         (lambda r, p, v: r.canary(v, "ana", " "), "why is empty, expected a reason"),
         (lambda r, p, v: r.canary(v, "ana", "try", weight=0.0), "the weight is 0, expected a share over 0"),
+        (lambda r, p, v: r.canary(v, "ana", "try", weight=1.0), "the weight is 1, expected .* under 1, which leaves"),
+        (lambda r, p, v: r.ab({"a": AbArm(v, 1.0)}, "ana", "try"), "weights are 1, expected .* sum to less than 1"),
+        (
+            lambda r, p, v: r.ab({"a": AbArm(v, 0.3), "b": AbArm(v, 0.7)}, "ana", "try"),
+            "weights are 0.3, 0.7, expected .* sum to less than 1",
+        ),
         (lambda r, p, v: r.ab({}, "ana", "try"), "the arms are none, expected 1 to 7 names"),
         (lambda r, p, v: r.ab({"champion": AbArm(v, 0.5)}, "ana", "try"), "the arms are champion, expected"),
         (

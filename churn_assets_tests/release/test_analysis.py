@@ -94,7 +94,7 @@ def test_arms_are_counted_one_by_one(shadowed):
     counts = ReleaseCounts()
     counts.arm(CHALLENGER).errors = 3
     with open_published(shadowed) as connection:
-        analysis = analyse(connection, [SHADOW], counts)
+        analysis = analyse(connection, [SHADOW], {SHADOW.id: counts})
     champion, challenger = analysis.arms
     assert (champion.arm, champion.model_version, champion.shadow) == (CHAMPION, FIRST, False)
     assert (challenger.arm, challenger.model_version, challenger.shadow) == (CHALLENGER, SECOND, True)
@@ -112,6 +112,18 @@ def test_arms_are_counted_one_by_one(shadowed):
     assert (challenger.latency_p50_ms, challenger.latency_p99_ms) == (None, None)
     assert (champion.errors, challenger.errors) == (0, 3)
     assert (champion.first, champion.last) == ("2026-11-27T08:00:00Z", "2026-11-27T08:06:39Z")
+
+
+def test_errors_of_a_shadow_are_none_of_the_canary_after_it(tmp_path):
+    counts = {SHADOW.id: ReleaseCounts(), CANARY.id: ReleaseCounts()}
+    for number, of in enumerate(counts.values()):
+        of.arm(CHALLENGER).errors, of.arm(CHALLENGER).refused = 10 + number, 20 + number
+    rows = [answer(900, ROWS_OF[0], CANARY, CHALLENGER_SCORER, arm=CHALLENGER), ANSWERS[1], SHADOWS[1]]
+    with open_published(log_with(tmp_path, *rows)) as connection:
+        analysis = analyse(connection, [SHADOW, CANARY], counts)
+    assert [(arm.arm, arm.shadow, arm.errors, arm.refused) for arm in analysis.arms] == [
+        (CHALLENGER, False, 11, 21), (CHAMPION, False, 0, 0), (CHALLENGER, True, 10, 20)
+    ]  # fmt: skip
 
 
 def test_a_customer_of_a_canary_counts_once_and_fallbacks_are_named(tmp_path):
@@ -289,6 +301,6 @@ def test_a_release_is_the_last_run_of_policies_that_let_the_same_versions_in():
 
 def test_a_release_without_rows_says_so(shadowed):
     with open_published(shadowed) as connection:
-        analysis = analyse(connection, [policy(9, "shadow", 0.0, 1.0)], ReleaseCounts())
+        analysis = analyse(connection, [policy(9, "shadow", 0.0, 1.0)], {"r000009": ReleaseCounts()})
     assert (analysis.arms, analysis.pairs) == ((), None)
     assert describe(analysis) == ["no row of r000009 has been ingested yet: churn log ingest"]

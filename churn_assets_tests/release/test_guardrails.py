@@ -34,10 +34,13 @@ def policy(kind="canary", step=2, limits=None):
     return Policy("r000004", kind, arms, "5a17", "ana", "try it", AT, steps, step, AT, deadline, limits or Guardrails())
 
 
-def fill(counts, rows, rng, *, shift=0.0, slower=1.0, called=0.2, warned=0.03, refused=0, errors=0):
-    """Count rows as a worker does."""
+def fill(counts, rows, rng, *, shift=0.0, wider=1.0, slower=1.0, called=0.2, warned=0.03, refused=0, errors=0):
+    """Count rows as a worker does; `wider` scores have the same mean."""
     for score, seconds, own, call in zip(
-        rng.beta(2, 7, rows), 60e-6 * np.exp(0.4 * rng.normal(size=rows)), *(rng.random((2, rows))), strict=True
+        rng.beta(2 / wider, 7 / wider, rows),
+        60e-6 * np.exp(0.4 * rng.normal(size=rows)),
+        *(rng.random((2, rows))),
+        strict=True,
     ):
         counts.scored(float(min(score + shift, 1.0)), bool(call < called), bool(own < warned), float(seconds * slower))
     counts.refused += refused
@@ -70,6 +73,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "error_rate": {"errors": 70},
     "p99": {"slower": 2.0},
     "score_shift": {"shift": 0.06},
+    "score_distribution": {"wider": 4.0},
     "decisions": {"called": 0.32},
     "quality": {"refused": 400},
 }
@@ -79,7 +83,9 @@ FAULTS: dict[str, dict[str, Any]] = {
 def test_a_fault_crosses_its_check_and_rolls_the_canary_back(check):
     report = judge_guardrails(policy(), [period(**FAULTS[check])], now=AT)
     crossed = [found.check for found in report.checks if found.status == "crossed"]
-    assert (crossed, report.status, report.move) == ([check], "crossed", "rollback")
+    # Where the mean moves by twice its limit, the distribution moves as well.
+    expected = [check, "score_distribution"] if check == "score_shift" else [check]
+    assert (crossed, report.status, report.move) == (expected, "crossed", "rollback")
     assert f"{CHALLENGER}: " in report.message
     assert "limit" in report.message
 
@@ -96,13 +102,37 @@ def test_a_fall_of_scores_crosses_as_a_rise_does():
     counts.counts.arms[CHAMPION] = ReleaseCounts().arm(CHAMPION)
     fill(counts.counts.arms[CHAMPION], 3000, rng, shift=0.06)
     report = judge_guardrails(policy(), [counts], now=AT)
-    assert [found.check for found in report.checks if found.status == "crossed"] == ["score_shift"]
+    crossed = [found.check for found in report.checks if found.status == "crossed"]
+    assert crossed == ["score_shift", "score_distribution"]
+
+
+def test_scores_pushed_apart_at_an_equal_mean_are_seen_by_their_distribution_alone():
+    """beta(2, 7) against beta(.5, 1.75): the distance of the shares under the edges is largest at .1."""
+    wider = period(wider=4.0)
+    mean = [each.score_sum / each.rows for each in wider.counts.arms.values()]
+    assert mean[0] == pytest.approx(mean[1], abs=0.01)
+    by_name = {found.check: found for found in judge_guardrails(policy(), [wider], now=HELD).checks}
+    found = by_name["score_distribution"]
+    under = [sum(each.scores[:2]) / each.rows for each in wider.counts.arms.values()]
+    assert found.value == pytest.approx(abs(under[0] - under[1]))
+    assert 0.1 < found.low < found.value < found.high < 0.5
+    off = policy(limits=Guardrails(max_distribution_shift=1.0))
+    assert judge_guardrails(off, [wider], now=HELD).move == "advance"
+
+
+def test_the_distance_of_equal_models_lies_within_the_limit(equal):
+    for kind, found in (("canary", equal), ("shadow", shadowed())):
+        by_name = {check.check: check for check in judge_guardrails(policy(kind), [found], now=HELD).checks}
+        check = by_name["score_distribution"]
+        assert (check.status, check.limit, check.low) == ("ok", 0.1, 0.0)
+        assert 0.0 < check.value < check.high < 0.1
 
 
 SHADOW_FAULTS: dict[str, dict[str, Any]] = {
     "error_rate": {"errors": 70},
     "p99": {"slower": 2.0},
     "score_shift": {"difference": -0.04},
+    "score_distribution": {"wider": 4.0},
     "flips": {"flips": 400},
     "quality": {"refused": 400},
 }
@@ -136,6 +166,20 @@ def test_before_the_champion_has_no_customer_left_every_check_must_be_ok(equal):
     assert "error_rate" in undecided.message
     decided = judge_guardrails(policy(), [equal], now=HELD)
     assert (decided.status, decided.move) == ("clear", "advance")
+
+
+def test_a_canary_that_is_asked_only_in_batches_goes_on_without_times():
+    batches = period()
+    for name in (CHALLENGER, CHAMPION):
+        batches.counts.arm(name).seconds.clear()
+    report = judge_guardrails(policy(), [batches], now=HELD)
+    assert {found.check: found.status for found in report.checks}["p99"] == "undecided"
+    assert (report.status, report.move) == ("clear", "advance")
+    last = period(1.0, rows=(1200, 0))
+    assert judge_guardrails(policy(step=3), [batches, last], now=LATE).move == "promote"
+    batches.counts.arm(CHAMPION).seconds[200] = 1  # now there is a time to compare with
+    report = judge_guardrails(policy(), [batches], now=HELD)
+    assert (report.move, report.waiting, report.message[-3:]) == ("hold", "checks", "p99")
 
 
 def test_after_the_last_step_the_challenger_is_promoted(equal):
@@ -180,7 +224,7 @@ def test_each_arm_of_an_ab_test_has_its_checks():
     for name, errors in (("b", 0), ("c", 90), (CHAMPION, 0)):
         fill(counts.arm(name), 3000, rng, errors=errors)
     report = judge_guardrails(three, [Period(0.6, counts)], now=AT)
-    assert len(report.checks) == 10
+    assert len(report.checks) == 12
     assert [(found.arm, found.check) for found in report.checks if found.status == "crossed"] == [("c", "error_rate")]
     assert report.message.startswith("c: ")
 
@@ -212,7 +256,13 @@ def test_final_labels_cross_and_hold_nobody_up(equal, figures, status):
 
 
 def test_a_limit_that_nothing_exceeds_switches_a_check_off():
-    off = Guardrails(max_error_rise=1.0, max_score_shift=1.0, max_decision_shift=1.0, max_p99_ratio=1000.0)
+    off = Guardrails(
+        max_error_rise=1.0,
+        max_score_shift=1.0,
+        max_distribution_shift=1.0,
+        max_decision_shift=1.0,
+        max_p99_ratio=1000.0,
+    )
     broken = period(rows=(3000, 3000), shift=0.5, called=1.0, slower=20.0, errors=2000)
     report = judge_guardrails(policy(limits=off), [broken], now=HELD)
     assert (report.status, report.move) == ("clear", "advance")
@@ -239,6 +289,10 @@ def test_equal_rollouts_go_through_and_bad_ones_are_rolled_back():
     assert equal.naive.mean() > 0.5
     failing = simulation.canaries(10, simulation.PLANTED["errors +2 points"], seed=6, weights=(0.5, 1.0))
     assert np.all(failing.rolled_back > 0)
+    wider = simulation.PLANTED["spread: scores pushed apart at equal mean"]
+    spread = simulation.canaries(10, wider, seed=8, weights=(0.5, 1.0))
+    assert np.all(spread.rolled_back > 0)
+    assert {name for name, times in spread.checks.items() if times} == {"score_distribution"}
     shadows = simulation.shadows(60, simulation.EQUAL, seed=7, rows=1500)
     assert np.sum(shadows.rolled_back > 0) <= 3
 
@@ -252,7 +306,7 @@ def test_rows_of_one_customer_weigh_as_much_as_one_of_them():
     report = judge_guardrails(policy(), [moved], now=HELD)
     assert report.move == "hold"
     by_name = {check.check: check for check in report.checks}
-    assert by_name["score_shift"].status == "undecided"
+    assert by_name["score_shift"].status == by_name["score_distribution"].status == "undecided"
     assert (by_name["score_shift"].rows, by_name["p99"].rows) == (100, 3000)
 
 

@@ -12,12 +12,15 @@ import pytest
 from churn_assets.contract.limits import Guardrails
 from churn_assets.evaluation.metrics import log_loss, pr_auc
 from churn_assets.prediction_log.warehouse.connection import open_published
+from churn_assets.release import outcomes
 from churn_assets.release.analysis import Pairs
 from churn_assets.release.counts import ReleaseCounts
 from churn_assets.release.guardrails import Period, judge_guardrails
 from churn_assets.release.labels import FIRST_LOOK, Arms, figures_of_arms, figures_of_pairs, label_figures
 from churn_assets.release.outcomes import MaturedRows
 from churn_assets.release.policy import CHALLENGER
+from churn_assets.release.replay import replay
+from churn_assets.release.sequential import look_sizes
 from churn_assets_tests.release.test_analysis import (
     ANSWERS,
     AT,
@@ -138,6 +141,68 @@ def test_arms_are_compared_within_a_policy():
     assert spoiled.pr_auc_high < -0.02
     assert spoiled.log_loss_low > 0.01
     assert figures_of_arms([Arms(parts[0].own, rows_of(np.empty(0), np.empty(0, bool)))], ALPHA) is None
+
+
+def settled_by(part: Arms, minutes: int) -> Arms:
+    """What was known of a policy after so many minutes."""
+    sides = []
+    for rows in (part.own, part.base):
+        known = rows.settled <= np.datetime64(DAY) + np.timedelta64(minutes, "m")
+        score = {"score": rows.scores["score"][known]}
+        sides.append(MaturedRows(rows.places[known], rows.churned[known], rows.settled[known], score))
+    return Arms(*sides)
+
+
+def later(rows: MaturedRows, minutes: int) -> MaturedRows:
+    return replace(rows, settled=rows.settled + np.timedelta64(minutes, "m"))
+
+
+def test_between_two_looks_the_pr_auc_of_arms_stays_while_later_policies_get_labels():
+    """Of the third policy the champion's labels come long after the challenger's."""
+    generator = np.random.default_rng(8)
+    first, second, third = (arms_of(generator, rows, 0.3) for rows in ((700, 2000), (900, 600), (500, 500)))
+    second = Arms(later(second.own, 300), later(second.base, 350))
+    third = Arms(later(third.own, 400), later(third.base, 700))
+    seen: dict[int, set[tuple[float, float, float]]] = {}
+    for minutes in range(150, 1300, 50):
+        figures = figures_of_arms([settled_by(part, minutes) for part in (first, second, third)], ALPHA)
+        size = max(look_sizes(FIRST_LOOK, figures.rows), default=0)
+        seen.setdefault(size, set()).add((figures.pr_auc, figures.pr_auc_low, figures.pr_auc_high))
+    assert list(seen) == [0, 200, 400, 800, 1600]
+    assert {size: len(values) for size, values in seen.items()} == dict.fromkeys(seen, 1)
+    assert len(set.union(*seen.values())) == 5
+
+
+def test_no_label_of_a_guardrail_is_dropped_for_newer_ones(monkeypatch):
+    monkeypatch.setattr(outcomes, "MOST_ROWS", 500)
+    _, truth, churned = truth_of(9)
+    figures = figures_of_pairs(pairs_of(truth, truth[::-1].copy()), labels_of(churned), ALPHA)
+    assert figures.rows == 1000
+
+
+def test_a_customer_is_one_label_of_a_release_by_his_first_row(tmp_path):
+    """Two steps with the same customers, whose second rows all have labels; a first row has none yet."""
+    steps = [CANARY, replace(CANARY, id="r000003", step=0)]
+    rows = [
+        answer(1000 * step + n, row, of, scorer, arm=arm, customer_id=f"c{n}")
+        for step, of in enumerate(steps, 1)
+        for n, (row, (scorer, arm)) in enumerate(
+            zip(ROWS_OF, [(CHALLENGER_SCORER, "challenger"), (CHAMPION_SCORER, "champion")] * 200, strict=True)
+        )
+    ]
+    state = ["open", *["final"] * 799]
+    labelled = labelled_of(rows, churned=churned_by(rows[:400], 7) * 2, label_state=state)
+    with open_published(log_with(tmp_path, *rows)) as connection:
+        both, alone = (label_figures(connection, some, labelled)[CHALLENGER] for some in (steps, steps[:1]))
+    assert both.rows == 199
+    assert both == alone
+
+
+def test_a_customer_is_one_pair_of_a_shadow_by_his_first_row(tmp_path):
+    rows = [answer(n, ROWS_OF[n % 200], SHADOW, CHAMPION_SCORER, customer_id=f"c{n % 200}") for n in range(400)]
+    labelled = labelled_of(rows, churned=churned_by(rows, 7), label_state=["open", *["final"] * 399])
+    with open_published(log_with(tmp_path, *rows, *(replay(CHALLENGER_SCORER, row) for row in rows))) as connection:
+        assert label_figures(connection, [SHADOW], labelled)[CHALLENGER].rows == 199
 
 
 def test_figures_of_a_release_come_from_its_log_and_cross_its_guardrails(tmp_path):

@@ -48,6 +48,13 @@ def test_a_policy_is_stored_whole(tmp_path):
     assert policy_from_json(json.loads(json.dumps(policy.to_json()))) == policy
 
 
+def test_a_limit_that_an_older_policy_does_not_have_is_the_default():
+    stored = canary(0.25, 1).to_json()
+    del stored["limits"]["max_distribution_shift"]
+    assert policy_from_json(stored) == canary(0.25, 1)
+    assert policy_from_json(stored).limits.max_distribution_shift == 0.1
+
+
 def test_a_home_without_a_policy_has_none(tmp_path):
     assert read_policy(tmp_path) is None
 

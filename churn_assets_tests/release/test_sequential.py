@@ -205,3 +205,25 @@ def test_looks_double_and_spend_alpha_once():
     assert sequential.look_sizes(500, 2100) == [500, 1000, 2000]
     spent = sum(sequential.alpha_at_look(ALPHA, look) for look in range(1, 20_000))
     assert 0.9999 * ALPHA < spent < ALPHA
+
+
+@pytest.mark.parametrize(("moved", "distance"), [((0.01, 0.25, 0.74), 0.0), ((0.01, 0.1, 0.89), 0.15)])
+def test_the_distance_of_two_distributions_is_held_at_every_look(moved, distance):
+    """A challenger with a twentieth of the rows, and an edge that one row in a hundred lies under."""
+    rng, looks, base = np.random.default_rng(12), 40, (0.01, 0.25, 0.74)
+    own_rows, base_rows = 50, 950
+    arms = [
+        np.cumsum(np.cumsum(rng.multinomial(rows, shares, size=(looks, 400)), axis=0), axis=-1)[..., :2, None]
+        for rows, shares in ((own_rows, moved), (base_rows, base))
+    ]
+    counted = np.arange(1, looks + 1)[:, None, None, None]
+    own, champion = (
+        Sums.of_share(hits, counted * rows) for hits, rows in zip(arms, (own_rows, base_rows), strict=True)
+    )
+    value, interval = sequential.distribution_shift(own, champion, ALPHA)
+    enough = slice(3, None)  # from 200 rows on
+    wrong = (interval.low > distance) | (interval.high < distance)
+    assert wrong[enough].any(axis=0).mean() <= MOST_WRONG
+    assert value[-1].mean() == pytest.approx(distance, abs=0.015)
+    assert (interval.low[-1] > distance / 2).mean() > 0.9 or distance == 0.0
+    assert np.all((interval.low >= 0.0) & (interval.low <= value + 1e-12) & (value <= interval.high + 1e-12))

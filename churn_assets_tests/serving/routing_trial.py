@@ -23,9 +23,8 @@ import psutil
 
 from churn_assets.promotion.pointer import champion_bundle
 from churn_assets.release.assignment import share_of
-from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, write_policy
+from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, Policy, write_policy
 from churn_assets.serving.routes import BATCHES_AT_ONCE
-from churn_assets.serving.routing.router import SPLIT
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF
 from churn_assets_tests.serving.client import ROW, home_with_champion, make_bundle, promote, served, wait_for
@@ -236,7 +235,7 @@ class RoutingTrial:
             ends = [since for since, _ in self.champions[1:]] + [float("inf")]
             now = [v for (since, v), end in zip(self.champions, ends, strict=True) if since <= at < end + PICKED_UP_S]
             allowed = {(CHAMPION, each) for each in now} if row["policy"] == CHAMPION else set()
-        elif policy.kind in SPLIT:
+        elif policy.kind in ANSWERING:
             arm = policy.choose(share_of(policy.salt, row["customer_id"] or row["prediction_id"]))
             allowed = {(arm.name, arm.version)}
         else:
@@ -251,7 +250,7 @@ class RoutingTrial:
         rollouts: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         for row in rows:
             policy = self.policies.get(row["policy"])
-            if policy is not None and policy.kind in SPLIT:
+            if policy is not None and policy.kind in ANSWERING:
                 arms[policy.id, row["customer_id"]].add(row["arm"])
                 if policy.kind == "canary":
                     rollouts[policy.salt, row["customer_id"]].append((policy.id, row["arm"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import tracemalloc
 
 import pytest
 
@@ -92,6 +93,22 @@ def test_models_that_are_loaded_are_swapped_to_directly_and_those_out_of_use_are
     assert watched.unloads == []
     watched.check(UNUSED_S)
     assert watched.unloads == [first.name]
+
+
+def test_a_look_that_changes_nothing_makes_no_counter(watched, bundles):
+    champion, first, _ = bundles
+    write_canary(watched.home, 1, champion, first, 0.5)
+    assert watched.check() == ("r000001", versions(first, champion))
+    counter = watched.watcher.router.counter
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            watched.watcher.check()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert watched.watcher.router.counter is counter
+    assert peak < 200_000, peak  # bytes; the customers that a counter has seen take 524,288
 
 
 def test_while_a_new_model_loads_the_champion_answers_and_not_the_replaced_policy(watched, bundles):

@@ -20,11 +20,10 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import Gate, PolicyMove, PolicyMoveKind, ReleaseOutcome
 from churn_assets.release.counts import FOLDER
-from churn_assets.release.policy import CHAMPION, Policy, PolicyArm, PolicyKind, read_policy
+from churn_assets.release.policy import ANSWERING, CHAMPION, Policy, PolicyArm, PolicyKind, read_policy
 from churn_assets.storage.sealed import bundle_hash
 
 RUNNING: tuple[PolicyKind, ...] = ("shadow", "canary", "ab")
-ANSWERING: tuple[PolicyKind, ...] = ("canary", "ab")  # in which another than the champion answers
 _ID = re.compile(r"r(\d{6,})")
 
 

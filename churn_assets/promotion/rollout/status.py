@@ -12,11 +12,9 @@ from churn_assets.errors import PolicyCorrupt
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.rollout.policies import RUNNING, Policies
-from churn_assets.release.counts import counts_folder, read_counts
+from churn_assets.release.counts import GUARDRAILS, counts_folder, read_counts
 from churn_assets.release.policy import CHAMPION, POLICY, Policy, read_policy
 from churn_assets.storage.files import read_json_object
-
-GUARDRAILS = "guardrails.json"  # beside the counts of a policy: the newest report on it
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import msgspec
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.release.analysis import ReleaseAnalysis, analyse, rollout
-from churn_assets.release.counts import REPORT, counts_folder, read_counts, sum_counts
+from churn_assets.release.counts import REPORT, counts_folder, read_counts
 from churn_assets.release.guardrails import GuardrailReport, LabelFigures, read_report
 from churn_assets.release.labels import label_figures
 from churn_assets.release.policy import Policy
@@ -68,7 +68,7 @@ def collect_release(
     run = rollout(policies, policy_id, version)
     if not run:
         return None
-    counts = sum_counts(read_counts(settings.home, policy.id) for policy in run)
+    counts = {policy.id: read_counts(settings.home, policy.id) for policy in run}
     with open_published(settings) as connection:
         analysis = analyse(connection, run, counts, labelled)
         labels = {} if labelled is None else label_figures(connection, run, labelled)

@@ -7,6 +7,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,14 +30,14 @@ from churn_assets.errors import (
     describe_value,
 )
 from churn_assets.promotion.records import PolicyMove
-from churn_assets.promotion.releases import LOOP, SERVICE, AbArm, Releases
+from churn_assets.promotion.releases import AbArm, Releases, is_reserved
 from churn_assets.serving.http import Refused, conflict, invalid, json_response, parse_json, read_body, unavailable
 from churn_assets.serving.releases import messages
-from churn_assets.serving.releases.status import describe_move, describe_policy, describe_release
+from churn_assets.serving.releases.status import describe_release, move_facts, policy_facts
 from churn_assets.serving.worker import Worker
 
-AT_ONCE = 4  # calls of one worker; each may wait 20 s for whoever moves the champion
-_AUTOMATIC = frozenset((SERVICE, LOOP, "the gate", "training"))  # names in the history that are no person's
+THREADS = 2  # of one worker, for these calls alone; each may wait 20 s for whoever moves the champion
+AT_ONCE = 4  # calls of one worker, those that wait for a thread too
 _DAMAGED = (LedgerCorrupt, PointerCorrupt, PolicyCorrupt)  # of the home, not of the request
 _PLACE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`\$\.?(?P<place>[^`]*)`)?$", re.S)
 _NAMED = re.compile(r"(?:field|value) [`'](?P<name>[^`']*)[`']")
@@ -50,6 +51,8 @@ class ReleaseHandlers:
     def __init__(self, worker: Worker) -> None:
         self._worker, self._settings = worker, worker.home_settings
         self._running = 0
+        # Of its own: who waits here for a lock would take the threads in which the worker finds a new policy.
+        self._threads = ThreadPoolExecutor(THREADS, "release")
 
     async def release(self, request: Request) -> Response:
         """How the release stands, or a move of it."""
@@ -57,9 +60,9 @@ class ReleaseHandlers:
             return await self._answer(lambda: describe_release(Releases.of(self._settings), self._settings.home))
         move: messages.ReleaseMove = await self._read(request, messages.ReleaseMove)
         by = _name(request.state.facts.key_id, move.by)
-        if isinstance(move, messages.AbMove) and sum(arm.weight for arm in move.arms.values()) > 1.0 + 1e-9:
+        if isinstance(move, messages.AbMove) and sum(arm.weight for arm in move.arms.values()) >= 1.0 - 1e-9:
             total = sum(arm.weight for arm in move.arms.values())
-            raise conflict([Violation(0, "arms", f"weights that sum to {total:g}", "weights that sum to at most 1")])
+            raise conflict([Violation(0, "arms", f"weights that sum to {total:g}", "weights that sum to less than 1")])
         return await self._answer(lambda: self._move(move, by))
 
     async def retrain(self, request: Request) -> Response:
@@ -74,7 +77,7 @@ class ReleaseHandlers:
         kind = facts.pop("move")
         record_call(self._settings.home, f"release {kind}", datetime.now(UTC), **(facts | {"by": by}))
         made = make_move(Releases.of(self._settings), move, by)
-        return messages.MoveResponse(describe_move(made), describe_policy(made.after))
+        return messages.MoveResponse(move_facts(made), policy_facts(made.after))
 
     def _check_versions(self, move: messages.ReleaseMove) -> None:
         """Raise Refused for a version that this home does not have."""
@@ -111,13 +114,13 @@ class ReleaseHandlers:
             raise invalid([_violation(str(error), value)]) from None
 
     async def _answer(self, call: Callable[[], object]) -> Response:
-        """The answer of `call`, in a thread; it goes on if nobody waits for it any more. Raises Refused."""
+        """The answer of `call`, in a thread of these routes; it goes on if nobody waits any more. Raises Refused."""
         if self._running >= AT_ONCE:
             raise unavailable(
                 "busy", f"{AT_ONCE} calls for releases run already, expected fewer; ask again in a second"
             )
         self._running += 1
-        work = asyncio.ensure_future(asyncio.to_thread(self._refusing, call))
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._refusing, call)
         work.add_done_callback(self._ended)
         return json_response(await asyncio.shield(work))
 
@@ -135,13 +138,17 @@ class ReleaseHandlers:
 
     def _refusal(self, error: ChurnError | OSError) -> Refused:
         text = " ".join(str(error).split())
-        for folder in (self._settings.home, self._settings.root):  # clients read it
+        for folder, name in (
+            (self._settings.home, "the home"),
+            (self._settings.root, "the project"),
+        ):  # clients read it
             text = text.replace(f"{folder}{os.sep}", "")
+            text = re.sub(rf"{re.escape(str(folder))}(?![\w.-])", name, text) if folder != folder.parent else text
         match error:
             case NoChampion():
                 return unavailable("no_model", text, 5)
             case HomeBusy():
-                return unavailable("busy", text, 5)
+                return unavailable("busy", re.sub(r"\bprocess \d+", "another process", text), 5)
             case LedgerUnavailable() | OSError():
                 return unavailable("disk", text, 5)
             case ReleaseError() | BundleError() if not isinstance(error, _DAMAGED):
@@ -168,7 +175,7 @@ def _name(key_id: str | None, by: str | None) -> str:
     """Who decides, for the history: the key, or in a home without keys the name that was given. Raises Refused."""
     if key_id is not None:
         return f"key {key_id}" if by is None else f"{by} (key {key_id})"
-    if by is None or by.strip().lower() in _AUTOMATIC:
+    if by is None or is_reserved(by):
         shown = "no such field" if by is None else describe_value(by)
         raise conflict([Violation(0, "by", shown, "the name of a person, as this home has no API keys")])
     return by

@@ -32,7 +32,7 @@ Expected = Annotated[
     ),
 ]
 Version = Annotated[str, Meta(pattern="^[0-9a-f]{16}$", description="Of a bundle of this home.")]
-Weight = Annotated[float, Meta(gt=0, le=1, description="The share of the customers.")]
+Weight = Annotated[float, Meta(gt=0, lt=1, description="The share of the customers.")]
 ArmName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
@@ -153,7 +153,8 @@ class MoveResponse(Struct, frozen=True):
 
 
 class LiveArm(Struct, frozen=True):
-    """What the processes of the service have counted of an arm in the running release.
+    """What the processes of the service have counted of an arm in the running release; of a canary in all its steps,
+    without the shadow before it.
 
     `rows` were scored; of further rows `errors` could not be, and `refused` broke its contract. Shares and mean are of
     `rows`, the times of the scoring alone, to a tenth; all are null before the first row.

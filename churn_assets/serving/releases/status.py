@@ -9,6 +9,7 @@ from typing import Any
 
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.releases import Releases
+from churn_assets.promotion.rollout.status import ReleaseStatus
 from churn_assets.release.counts import (
     REPORT,
     ArmCounts,
@@ -30,10 +31,10 @@ def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
     """Raises as `Releases.status`."""
     status = releases.status()
     policy = status.policy
-    counts = sum_counts(read_counts(home, policy_id) for policy_id in status.rollout)
-    moves = [describe_move(move) for move in reversed(status.moves) if move.status == "done"]
+    counts = _live_counts(status, home)
+    moves = [move_facts(move) for move in reversed(status.moves) if move.status == "done"]
     return ReleaseResponse(
-        policy=None if policy is None else describe_policy(policy),
+        policy=None if policy is None else policy_facts(policy),
         running=status.is_running,
         rollout=list(status.rollout),
         waits_for=status.waits_for,
@@ -46,7 +47,16 @@ def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
     )
 
 
-def describe_policy(policy: Policy) -> PolicyFacts:
+def _live_counts(status: ReleaseStatus, home: Path) -> ReleaseCounts:
+    """Arms of the policies of the kind that is in force, pairs of the whole release: what a shadow has scored is no
+    answer of the canary that follows it."""
+    kinds = {move.after.id: move.after.kind for move in status.moves}
+    parts = {policy_id: read_counts(home, policy_id) for policy_id in status.rollout}
+    own = [part for policy_id, part in parts.items() if status.policy and kinds[policy_id] == status.policy.kind]
+    return ReleaseCounts(sum_counts(own).arms, sum_counts(parts.values()).pairs)
+
+
+def policy_facts(policy: Policy) -> PolicyFacts:
     """A policy without its salt: who knows that could choose an arm by choosing an id."""
     return PolicyFacts(
         id=policy.id,
@@ -61,7 +71,7 @@ def describe_policy(policy: Policy) -> PolicyFacts:
     )
 
 
-def describe_move(move: PolicyMove) -> MoveFacts:
+def move_facts(move: PolicyMove) -> MoveFacts:
     """A move of the ledger."""
     before = None if move.before is None else move.before.id
     return MoveFacts(move.kind, before, move.after.id, move.outcome, move.by, move.why, _text(move.intended_at))

@@ -8,7 +8,7 @@ from typing import Protocol
 class ReleaseCheck(Protocol):
     """Looks at a release from time to time."""
 
-    def check(self) -> None:
+    def check(self) -> object:
         """Look once. Called about once a second in a thread; an exception is logged, and the next look comes."""
 
 

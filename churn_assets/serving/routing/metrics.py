@@ -26,6 +26,8 @@ class ModelMetrics:
         self.refused: Callable[[], None] = make(Counter, "churn_model_refused_total").inc
         self._shown: dict[tuple[Any, tuple[str, ...]], Any] = {}  # gauges of the models and of the policy in use
         self._champion: object = None
+        self._costs: dict[str, tuple[float, int]] = {}  # of the worker's own models
+        self._shadow_costs: dict[str, tuple[float, int]] = {}
 
     def routed(self, router: Router) -> None:
         """Record which models answer now, by arm, and by which policy. What answered before gets 0."""
@@ -47,6 +49,18 @@ class ModelMetrics:
 
     def loaded(self, version: str, seconds: float, memory: int) -> None:
         """Record what the load of a model took and how many bytes the process grew by; 0 once it is unloaded."""
-        for metric, value in ((self._seconds, seconds), (self._memory, memory)):
+        self._record(self._costs, version, seconds, memory)
+
+    def shadow_loaded(self, version: str, seconds: float, memory: int) -> None:
+        """The same of a model in the shadow process. A model that the worker has too is shown as the worker's."""
+        self._record(self._shadow_costs, version, seconds, memory)
+
+    def _record(self, costs: dict[str, tuple[float, int]], version: str, seconds: float, memory: int) -> None:
+        if seconds:
+            costs[version] = seconds, memory
+        else:
+            costs.pop(version, None)
+        shown = self._costs.get(version) or self._shadow_costs.get(version) or (0.0, 0)
+        for metric, value in zip((self._seconds, self._memory), shown, strict=True):
             if self._has_room():
                 metric.labels(version).set(value)

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from churn_assets.release.assignment import share_of
-from churn_assets.release.policy import CHAMPION, DIRECT, Policy
+from churn_assets.release.policy import ANSWERING, CHAMPION, DIRECT, Policy
 from churn_assets.serving.routing.counts import ArmCounter
 from churn_assets.serving.routing.models import ServedModel
-
-SPLIT = ("canary", "ab")  # kinds of policies under which several models answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Router:
             return cls(Arm(champion))
         arms = {name: Arm(model, name, policy.id) for name, model in models.items()}
         first = arms.setdefault(CHAMPION, Arm(champion, CHAMPION, policy.id))
-        if policy.kind in SPLIT:
+        if policy.kind in ANSWERING:
             return cls(first, policy, arms, is_split=True, counter=ArmCounter(policy.id))
         return cls(first, policy, is_shadowed=policy.kind == "shadow")
 

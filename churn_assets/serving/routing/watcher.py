@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from churn_assets.errors import ChurnError
-from churn_assets.release.policy import CHAMPION, POLICY, Policy, PolicyArm, read_policy
+from churn_assets.release.policy import ANSWERING, CHAMPION, POLICY, Policy, PolicyArm, read_policy
 from churn_assets.serving.routing.models import ServedModel, load_served_model
-from churn_assets.serving.routing.router import SPLIT, Arm, Router
+from churn_assets.serving.routing.router import Arm, Router
 from churn_assets.storage.sealed import bundle_hash
 
 RETRY_S = 30.0  # a refused bundle is tried again; it may have been copied only in part
@@ -161,19 +161,19 @@ class ModelWatcher:
             places = {} if policy is None else self._places(policy)
             self._check_arms(policy, places, champion)
         except (ChurnError, OSError, RuntimeError, _Refusal) as error:
-            self._swap(Router.of(champion.model, None, {}))
+            self._swap(champion.model)
             return self._text(error), None, {path}
         used = {path, *places.values()}
         missing = [place for place in places.values() if place not in self._models]
         if missing:
-            self._swap(Router.of(champion.model, None, {}))
+            self._swap(champion.model)
             reasons = [self._refusals[place][1] for place in missing if place in self._refusals]
             loadable = [place for place in missing if self._may_load(place)]
             return next(iter(reasons), None), next(iter(loadable), None), used
         for place in used:
             self._refusals.pop(place, None)
         models = {name: self._models[place].model for name, place in places.items()}
-        self._swap(Router.of(champion.model, policy, models))
+        self._swap(champion.model, policy, models)
         return None, None, used
 
     def _answer_alone(self) -> set[Path]:
@@ -181,7 +181,7 @@ class ModelWatcher:
         if self.router is None:
             return set()
         model = self.router.champion.model
-        self._swap(Router.of(model, None, {}))
+        self._swap(model)
         return {path for path, loaded in self._models.items() if loaded.model is model}
 
     def _policy(self, champion: LoadedModel) -> Policy | None:
@@ -192,7 +192,7 @@ class ModelWatcher:
     def _places(self, policy: Policy) -> dict[str, Path]:
         """The bundle of each further arm that answers, by the arm's name. A shadow is scored by another process."""
         assert self._home is not None
-        arms = policy.arms if policy.kind in SPLIT else ()
+        arms = policy.arms if policy.kind in ANSWERING else ()
         return {arm.name: (self._home / arm.bundle).resolve() for arm in arms if arm.name != CHAMPION}
 
     def _check_arms(self, policy: Policy | None, places: dict[str, Path], champion: LoadedModel) -> None:
@@ -236,11 +236,14 @@ class ModelWatcher:
             self._models[path] = loaded
             self._events.model_loaded(loaded)
 
-    def _swap(self, router: Router) -> None:
+    def _swap(
+        self, champion: ServedModel, policy: Policy | None = None, models: Mapping[str, ServedModel] | None = None
+    ) -> None:
+        """Another router, if champion or policy are others: each look would make one, with a counter, for nothing."""
         now = self.router
-        if now is None or now.champion.model is not router.champion.model or now.policy != router.policy:
-            self.router = router
-            self._events.router_changed(router)
+        if now is None or now.champion.model is not champion or now.policy != policy:
+            self.router = Router.of(champion, policy, models or {})
+            self._events.router_changed(self.router)
 
     def _unload(self, used: set[Path]) -> None:
         now, gone = self._clock(), []

@@ -40,6 +40,9 @@ class ShadowMetrics(Protocol):
     def shadowed(self, status: str, rows: int) -> None:
         """Count rows that a shadow was given, by what became of them: ok, refused, error or dropped."""
 
+    def shadow_loaded(self, version: str, seconds: float, memory: int) -> None:
+        """Record what the load of a challenger took, and the bytes it needs; 0 once its process has ended."""
+
 
 class Shadow:
     """What a worker gives to its shadow process.
@@ -66,6 +69,7 @@ class Shadow:
         self._counts, self._writer, self._is_changed = ReleaseCounts(), "", False
         self._delay_s, self._start_at, self._write_at = FIRST_DELAY_S, 0.0, 0.0
         self._reported = ""
+        self._loaded = ""  # the challenger that the process has in memory
         self.problem = ""
 
     @property
@@ -129,6 +133,7 @@ class Shadow:
         process, now = self._process, time.monotonic()
         if process is not None and process.has_ended:
             self._process = None
+            self._set_unloaded()
             self._account(process, now)
         elif process is None and now >= self._start_at:
             self._process = await _Process.spawn(self._assignment(self._policy))
@@ -141,6 +146,7 @@ class Shadow:
     async def _follow(self, policy: Policy | None) -> None:
         """Another policy: its rows and its counts are its own."""
         process, self._process = self._process, None
+        self._set_unloaded()
         if process is not None:
             self._hand_over(process, everything=True)
             task = asyncio.create_task(self._end(process))
@@ -160,6 +166,7 @@ class Shadow:
             if now - process.started_at > START_S:
                 process.kill()
             return
+        self._set_loaded(process.progress)
         self._count(process)
         self._hand_over(process)
         if (silent_s := process.silent_s(now)) > SILENT_S:
@@ -176,13 +183,13 @@ class Shadow:
 
     def _account(self, process: _Process, now: float) -> None:
         """A process has ended by itself: the row that it was at is an error of the challenger, the rows behind are
-        dropped."""
+        dropped. One that had no row, as it could not start, says nothing of how the challenger scores: it is a problem
+        of the service alone."""
         self._count(process)
-        lost = process.sent - process.progress.handled
-        if lost or not process.is_ready:
+        if lost := process.sent - process.progress.handled:
             self._counts.arm(CHALLENGER).errors += 1
             self._metrics.shadowed("error", 1)
-            self._drop(max(0, lost - 1))
+            self._drop(lost - 1)
             self._is_changed = True
         if now - process.started_at > STEADY_S:
             self._delay_s = FIRST_DELAY_S
@@ -193,6 +200,16 @@ class Shadow:
     def _count(self, process: _Process) -> None:
         for status, rows in process.take_new():
             self._metrics.shadowed(status, rows)
+
+    def _set_loaded(self, progress: Progress) -> None:
+        if not self._loaded and self._policy is not None and self._policy.challenger is not None:
+            self._loaded = self._policy.challenger.version
+            self._metrics.shadow_loaded(self._loaded, progress.load_seconds, progress.memory)
+
+    def _set_unloaded(self) -> None:
+        if self._loaded:
+            self._metrics.shadow_loaded(self._loaded, 0.0, 0)
+            self._loaded = ""
 
     def _drop(self, rows: int) -> None:
         if rows:

@@ -34,8 +34,9 @@ class Progress(Struct, frozen=True):
 
     Of those `handled`, the challenger has `scored`, `refused` or not been able to score (`errors`) some; the others are
     not of this policy. Of the scored, `unlogged` are not in the log, and of `differing` the champion's score is another
-    than the answer had. `problem` says what is wrong now, "" for nothing. A process that is not `ready` has not loaded
-    its models, and ends.
+    than the answer had. The load of the challenger took `load_seconds`, and the process grew by `memory` bytes
+    meanwhile. `problem` says what is wrong now, "" for nothing. A process that is not `ready` has not loaded its
+    models, and ends.
     """
 
     ready: bool = True
@@ -46,6 +47,8 @@ class Progress(Struct, frozen=True):
     unlogged: int = 0
     differing: int = 0
     problem: str = ""
+    load_seconds: float = 0.0
+    memory: int = 0
 
 
 def encode(message: Assignment | Progress) -> bytes:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import psutil
 
 from churn_assets.errors import BundleMismatch, ChurnError, LogUnavailable, one_line
 from churn_assets.prediction_log.records import Prediction, encode_line
@@ -48,7 +49,12 @@ class ShadowProcess:
     def __init__(self, assignment: Assignment, progress: BinaryIO) -> None:
         home = Path(assignment.home)
         self._policy, self._home, self._progress = assignment.policy, home, progress
-        self._pairs = PairScorer(assignment.policy, _load(assignment.champion), _load(assignment.challenger))
+        champion = _load(assignment.champion)  # with the libraries, which are not the challenger's cost
+        process, start = psutil.Process(), time.perf_counter()
+        memory = process.memory_info().rss
+        self._pairs = PairScorer(assignment.policy, champion, _load(assignment.challenger))
+        self._load_seconds = time.perf_counter() - start
+        self._memory = max(0, process.memory_info().rss - memory)
         folder = Settings.from_environ({"CHURN_HOME": str(home)}).predlog_dir
         self._segment = Segment(folder, assignment.segment_bytes, assignment.segment_s)
         self._writer = writer_name("shadow")
@@ -116,9 +122,8 @@ class ShadowProcess:
             problem = f"the challenger cannot score {pairs.errors:,} rows, the last one by {pairs.error}"
         if not problem and pairs.differing:
             problem = f"the champion scores {pairs.differing:,} rows otherwise than they were answered"
-        return Progress(
-            True, self._handled, pairs.scored, pairs.refused, pairs.errors, self._unlogged, pairs.differing, problem
-        )
+        rows = self._handled, pairs.scored, pairs.refused, pairs.errors, self._unlogged, pairs.differing
+        return Progress(True, *rows, problem, self._load_seconds, self._memory)
 
 
 def _load(model: ShadowedModel) -> CustomerScorer:

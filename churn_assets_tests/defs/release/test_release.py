@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sqlite3
 import warnings
+from contextlib import closing
 
 import dagster as dg
 import msgspec
 import pytest
 
+from churn_assets.alerting.alerts import open_alerts
+from churn_assets.alerting.destinations import AlertSettings
+from churn_assets.alerting.rules import release_alerts
 from churn_assets.defs.release.assets import NO_RELEASE
-from churn_assets.defs.release.sensors import release_watch_sensor, watch_release
+from churn_assets.defs.release.sensors import ReleaseWatch, release_watch_sensor
 from churn_assets.html.templating import external_references
 from churn_assets.promotion.releases import Releases
-from churn_assets.release.counts import ReleaseCounts, counts_folder, read_counts
-from churn_assets.release.guardrails import LabelFigures, read_label_figures, write_label_figures
+from churn_assets.release.counts import ReleaseCounts, counts_folder, read_counts, write_counts
+from churn_assets.release.guardrails import LabelFigures, read_label_figures, read_report, write_label_figures
 from churn_assets.release.policy import CHALLENGER, read_policy
 from churn_assets.release.replay import replay
 from churn_assets.scoring.bundle import load_bundle
@@ -23,6 +28,7 @@ from churn_assets.scoring.online import CustomerScorer
 from churn_assets_tests.defs.home import checks, metadata, run
 from churn_assets_tests.prediction_log.home import feedback, write
 from churn_assets_tests.release.test_analysis import ROWS_OF, answer, churned_by
+from churn_assets_tests.release.test_guardrails import shadowed
 from churn_assets_tests.serving.client import ask
 from churn_assets_tests.serving.releases.homes import Home, make_home
 
@@ -33,6 +39,10 @@ with warnings.catch_warnings():
     from churn_assets.cli.release_compare import compare
 
 ASSETS = ["prediction_log", "feedback_log", "labelled_predictions", "data_quality_report", "release_report"]
+
+
+def watch_release(settings, now: dt.datetime) -> str:
+    return ReleaseWatch(settings, lambda: now).check()
 
 
 def in_shadow(home: Home) -> list:
@@ -144,7 +154,54 @@ def test_a_release_ends_by_its_deadline_where_no_service_runs(tmp_path):
     move = home.ledger.newest_policy_move("done")
     assert (move.kind, move.outcome, move.by, move.after.kind) == ("end", "inconclusive", "loop", "champion")
     assert move.numbers["move"] == "inconclusive"
+    assert read_report(home.path, started.id).move == "inconclusive"
     assert watch_release(home.settings, late) == "no release runs"
+
+
+def test_a_person_is_reminded_of_a_clear_shadow_after_its_deadline_until_it_is_decided(tmp_path):
+    home = make_home(tmp_path / "home")
+    releases, alerts = Releases.of(home.settings), AlertSettings(home.path)
+    started = releases.shadow(home.challenger, "ana", "look").after
+    write_counts(home.path, started.id, "shadow-1", shadowed().counts)
+    assert watch_release(home.settings, dt.datetime.now(dt.UTC)).endswith("a person decides what follows")
+    assert open_alerts(alerts) == []
+    late = started.deadline_at + dt.timedelta(minutes=1)
+    for _ in range(2):
+        with dg.build_sensor_context() as context:
+            release_watch_sensor(home.settings, lambda: late)(context)
+    (entry,) = open_alerts(alerts)
+    assert (entry.kind, entry.key, entry.times) == ("release_waiting", f"release_waiting:{started.id}", 2)
+    releases.rollback("ana", "enough seen")
+    ended = release_alerts(home.ledger.policy_moves("done")).ended
+    assert ended == {entry.key: f"Since then: champion {home.champion} answers everybody, by ana."}
+
+
+def test_damaged_figures_of_labels_put_no_deadline_off(tmp_path):
+    home = make_home(tmp_path / "home")
+    started = Releases.of(home.settings).shadow(home.challenger, "ana", "look").after
+    folder = counts_folder(home.path, started.id)
+    folder.mkdir(parents=True)
+    (folder / "labels.json").write_text('{"arms": 3}')
+    assert watch_release(home.settings, started.at).startswith(f"{started.id}: hold: ")
+    assert read_report(home.path, started.id).move == "hold"
+    assert watch_release(home.settings, started.deadline_at).startswith(f"{started.id}: inconclusive: ")
+    assert home.ledger.newest_policy_move("done").by == "loop"
+
+
+def test_a_crossing_is_kept_from_tick_to_tick(tmp_path):
+    """The first tick finds the home busy; by the second the counts show nothing any more."""
+    home = make_home(tmp_path / "home")
+    started = Releases.of(home.settings).canary(home.challenger, "ana", "try it").after
+    write_label_figures(home.path, started.id, {CHALLENGER: LabelFigures(900, -0.2, -0.3, -0.1, 0.0, -0.005, 0.005)})
+    watch = ReleaseWatch(home.settings, lambda: started.at)
+    triggered = "CREATE TRIGGER held BEFORE INSERT ON policies BEGIN SELECT RAISE(ABORT, 'held'); END"
+    with closing(sqlite3.connect(home.settings.ledger_path)) as other:
+        other.execute(triggered)
+        assert "held" in watch.check()
+        write_label_figures(home.path, started.id, {})
+        other.execute("DROP TRIGGER held")
+    assert watch.check().startswith(f"{started.id}: rollback: ")
+    assert home.ledger.newest_policy_move("done").outcome == "rolled_back"
 
 
 def test_final_labels_throw_a_canary_out_also_after_a_step(tmp_path):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
 from churn_assets.access.audit import FILE
+from churn_assets.promotion import pointer as pointer_module
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.promotion.records import Person
 from churn_assets.release.counts import ReleaseCounts, counts_folder, write_counts
 from churn_assets.release.policy import read_policy
+from churn_assets.serving.releases.handler import AT_ONCE
 from churn_assets.storage.files import write_json
+from churn_assets.storage.lock import file_lock
 from churn_assets_tests.promotion.homes import AT
 from churn_assets_tests.serving.client import ask, assert_refusal, make_bundle, post
 from churn_assets_tests.serving.releases.homes import Home, make_home
@@ -239,12 +243,49 @@ def test_counts_of_all_processes_and_the_files_of_a_release_are_shown(home):
     assert "salt" not in json.dumps(found)
 
 
+def test_what_a_shadow_scored_is_no_answer_of_the_canary_after_it(home):
+    for kind, rows in (("shadow", 30), ("canary", 2)):
+        policy_id = move(home, kind, version=home.challenger).json()["policy"]["id"]
+        counts = ReleaseCounts()
+        for arm in ("champion", "challenger"):
+            for _ in range(rows):
+                counts.arm(arm).scored(0.4, True, False, 0.001)
+            counts.arm(arm).errors = rows
+        if kind == "shadow":
+            counts.pairs.rows = rows
+        write_counts(home.path, policy_id, kind, counts)
+    found = shown(home)
+    assert len(found["rollout"]) == 2
+    assert [(arm["name"], arm["rows"], arm["errors"]) for arm in found["arms"]] == [
+        ("challenger", 2, 2), ("champion", 2, 2)
+    ]  # fmt: skip
+    assert found["pairs"]["rows"] == 30
+
+
 def test_what_a_home_cannot_do_now_is_a_503_without_its_folder(home):
     (home.path / "ledger.db").write_bytes(b"no database" * 500)
     for response in (move(home, "rollback"), ask(home.path, lambda client, worker: client.get("/release"))):
         error = assert_refusal(response, 503)["error"]
         assert error.startswith("ledger.db: is damaged")
         assert response.headers["retry-after"]
+
+
+def test_who_waits_for_the_lock_takes_no_thread_of_the_worker_and_is_told_no_folder(home, monkeypatch):
+    monkeypatch.setattr(pointer_module, "LOCK_S", 0.4)
+
+    async def question(client, worker):
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        body = {"move": "shadow", "version": home.challenger, "why": "look", "by": "ana"}
+        with file_lock(home.path / pointer_module.LOCK):
+            moves = [asyncio.create_task(client.post("/release", json=body)) for _ in range(AT_ONCE)]
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(asyncio.to_thread(int), 0.25)  # as the look for a new policy
+            return await asyncio.gather(*moves)
+
+    for response in ask(home.path, question):
+        error = assert_refusal(response, 503)["error"]
+        assert error.startswith("the home: another process has been moving the champion for 0 s, expected less")
+        assert str(home.path) not in response.text
 
 
 def test_without_a_champion_there_is_nothing_to_move(tmp_path):

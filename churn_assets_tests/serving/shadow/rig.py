@@ -76,9 +76,13 @@ class CountingMetrics:
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
+        self.loads: list[tuple[str, float, int]] = []
 
     def shadowed(self, status: str, rows: int) -> None:
         self.rows[status] += rows
+
+    def shadow_loaded(self, version: str, seconds: float, memory: int) -> None:
+        self.loads.append((version, seconds, memory))
 
 
 class Rig:

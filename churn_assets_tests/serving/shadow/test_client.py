@@ -180,18 +180,21 @@ def test_without_a_log_nothing_is_shadowed_and_it_is_said_once(home, policy):
     assert problem == "policy r000001 shadows nothing: the prediction log is off (CHURN_LOG)"
 
 
-def test_a_challenger_that_cannot_be_loaded_is_an_error(home, policy):
-    """Its bundle is not the one of the policy."""
+def test_a_process_that_cannot_start_is_a_problem_and_no_error_of_the_challenger(home, policy):
+    """The bundle is not the one of the policy. Rows wait until it starts; none was lost in it."""
     arms = tuple(dataclasses.replace(arm, sha256="0" * 64) if arm.name == CHALLENGER else arm for arm in policy.arms)
     wrong = dataclasses.replace(policy, arms=arms)
 
     async def go():
         async with rig(home, wrong) as own:
-            own.shadow.offer(b"")
-            await own.until(lambda: own.metrics.rows["error"] == 1)
-            return own.shadow.problem, own.reported
+            await own.until(lambda: own.shadow.pid)
+            own.shadow.offer(lines_of(answered(home, policy, 3)))
+            await own.until(lambda: own.reported)
+            return own.shadow.problem, own.reported, own.metrics.rows
 
-    problem, reported = asyncio.run(go())
+    problem, reported, rows = asyncio.run(go())
+    assert rows["error"] == 0
+    assert CHALLENGER not in read_counts(home, wrong.id).arms
     assert "expected 000000000000... as the policy has it" in problem
     assert problem.endswith("it starts again in 1 seconds")
     assert len(reported) == 1

@@ -80,9 +80,15 @@ def test_answers_are_the_same_and_each_has_a_row_of_the_shadow(tmp_path):
             releases.rollback("ana", "enough")
             await until(lambda: not psutil.pid_exists(pid))
             await client.post("/predict", json=ROWS[0])
-            return policy, alone, shadowed, ready, metrics
+            return policy, alone, shadowed, ready, metrics, (await client.get("/metrics")).text
 
-    policy, alone, shadowed, ready, metrics = asyncio.run(go())
+    policy, alone, shadowed, ready, metrics, after = asyncio.run(go())
+    seconds = f'churn_model_load_seconds{{model_version="{version}"}} '
+    memory = f'churn_model_memory_bytes{{model_version="{version}"}} '
+    assert 0.0 < float(metrics.partition(seconds)[2].split()[0]) < 30.0
+    assert float(metrics.partition(memory)[2].split()[0]) >= 0.0
+    assert f"{seconds}0.0" in after
+    assert f"{memory}0.0" in after
     assert shadowed == alone
     assert ready["detail"] == {}
     assert "churn_shadow_dropped_total 0.0" in metrics

@@ -1,19 +1,21 @@
-"""Watches the release of a home from the service that answers it: reads what all processes have counted, judges it, and
-makes the move that follows, without a person.
+"""Watches the release of a home: reads what all processes have counted and what final labels show, judges it, and makes
+the move that follows, without a person.
 
-Each worker looks about once a second; the one that gets the lock judges. The report is on disk before the move, but a
-disk that takes nothing holds no rollback up. A check that was crossed once stays crossed for this policy: if the ledger
-is locked, the next look ends the release, whatever the counts show by then.
+Each worker of the service looks about once a second, and the loop at each tick of its sensor; the one that gets the
+lock judges. The report is on disk before the move, but a disk that takes nothing holds no rollback up. A check that was
+crossed once stays crossed for this policy: if the ledger is locked, the next look ends the release, whatever the counts
+show by then. A step or promotion that is refused is tried again until the deadline; then the release ends.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from churn_assets.errors import ChurnError, TransitionRefused
+from churn_assets.errors import BundleCorrupt, ChurnError, TransitionRefused, one_line
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.release.counts import LABELS, counts_folder, read_counts
 from churn_assets.release.guardrails import (
@@ -30,13 +32,14 @@ from churn_assets.storage.lock import LockBusy, file_lock
 
 WATCHED = ("shadow", "canary", "ab")
 LOCK = ".guard.lock"
+NONE_RUNS = "no release runs"
 
 
 class ReleaseMoves(Protocol):
     """What the guard may do: `promotion.releases.Releases`."""
 
-    def advance(self, policy_id: str, *, why: str, numbers: Mapping[str, Any] | None) -> object:
-        """The next step of a canary, after its last one the promotion; by the service."""
+    def advance(self, policy_id: str, by: str, why: str, numbers: Mapping[str, Any] | None) -> object:
+        """The next step of a canary, after its last one the promotion."""
 
     def end(
         self,
@@ -44,15 +47,16 @@ class ReleaseMoves(Protocol):
         outcome: Literal["rolled_back", "inconclusive"],
         why: str,
         numbers: Mapping[str, Any] | None,
+        by: str,
     ) -> object:
-        """End a release, by the service."""
+        """End a release."""
 
 
 class ReleaseGuard:
     """The guard of one home in one process; `check` is called from one thread at a time.
 
-    `moves` and `history` (the policies of this home that were in force, oldest first) are opened when they are needed.
-    `report` tells what happened, as `log_event` does.
+    `by` is who moves, for the history. `moves` and `history` (the policies of this home that were in force, oldest
+    first) are opened when they are needed. `report` tells what happened, as `log_event` does.
     """
 
     def __init__(
@@ -60,11 +64,12 @@ class ReleaseGuard:
         settings: Settings,
         report: Callable[..., None],
         *,
+        by: str = "service",
         moves: Callable[[], ReleaseMoves] | None = None,
         history: Callable[[], Sequence[Policy]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._home, self._report, self._clock = settings.home, report, clock
+        self._home, self._report, self._by, self._clock = settings.home, report, by, clock
         self._moves = moves or (lambda: _releases_of(settings))
         self._history = history or (lambda: _policies_of(settings))
         self._rollout: tuple[Policy, ...] = ()
@@ -73,20 +78,21 @@ class ReleaseGuard:
         self._problems: set[str] = set()  # of this look, and of the one before
         self._reported: set[str] = set()
 
-    def check(self) -> None:
-        """Look once. What goes wrong is reported when it is new, and tried again at the next look."""
+    def check(self) -> str:
+        """Look once; what was done, or why nothing was. What goes wrong is reported when it is new, and tried again at
+        the next look."""
         self._reported, self._problems = self._problems, set()
         try:
             policy = self._policy_in_force()
             if policy is None or policy.kind not in WATCHED:
                 self._rollout, self._crossed, self._written = (), None, None
-                return
+                return NONE_RUNS
             with file_lock(counts_folder(self._home, policy.id) / LOCK):
-                self._judge(policy)
-        except LockBusy:  # another worker looks
-            return
+                return f"{policy.id}: {self._judge(policy)}"
+        except LockBusy as busy:  # another worker, or the loop, looks
+            return f"{busy} looks at the release"
         except (ChurnError, OSError, ValueError) as error:
-            self._tell(f"{type(error).__name__}: {error}")
+            return self._tell(f"{type(error).__name__}: {error}")
 
     def _policy_in_force(self) -> Policy | None:
         """The policy that workers follow now. Raises PolicyCorrupt, PointerCorrupt."""
@@ -95,14 +101,19 @@ class ReleaseGuard:
             return None
         return policy
 
-    def _judge(self, policy: Policy) -> None:
+    def _judge(self, policy: Policy) -> str:
         report = self._crossed if self._crossed is not None and self._crossed.policy == policy.id else None
         if report is None:
             report = judge_guardrails(policy, self._periods(policy), self._labels(policy), now=self._clock())
             if report.move == "rollback":
                 self._crossed = report
         self._write(report)
-        self._move(report)
+        try:
+            return self._move(report)
+        except (TransitionRefused, BundleCorrupt) as refusal:  # somebody was faster, or a rule forbids it
+            if report.move in ("advance", "promote") and policy.deadline_at and report.made_at >= policy.deadline_at:
+                return self._give_up(report, policy.deadline_at, one_line(refusal, 400))
+            return self._tell(str(refusal))  # a person decides
 
     def _periods(self, policy: Policy) -> list[Period]:
         """What was counted in each step of this release so far."""
@@ -147,29 +158,38 @@ class ReleaseGuard:
         except OSError as error:
             self._tell(f"{type(error).__name__}: {error}")
 
-    def _move(self, report: GuardrailReport) -> None:
-        policy_id, why = report.policy, report.message
-        try:
-            if report.move in ("advance", "promote"):
-                self._moves().advance(policy_id, why=why, numbers=report.to_json())
-            elif report.move == "rollback":
-                self._moves().end(policy_id, "rolled_back", why, report.to_json())
-            elif report.move == "inconclusive":
-                self._moves().end(policy_id, "inconclusive", why, report.to_json())
-            else:
-                return
-        except TransitionRefused as refusal:  # somebody was faster, or a rule forbids it: a person decides
-            self._tell(str(refusal))
-            return
-        level = logging.ERROR if report.move == "rollback" else logging.INFO
-        self._report(level, "release moved", policy=policy_id, move=report.move, reason=why)
+    def _move(self, report: GuardrailReport) -> str:
+        """Make the move of a report. Raises TransitionRefused, BundleCorrupt."""
+        policy_id, why, numbers = report.policy, report.message, report.to_json()
+        if report.move in ("advance", "promote"):
+            self._moves().advance(policy_id, self._by, why, numbers)
+        elif report.move == "rollback":
+            self._moves().end(policy_id, "rolled_back", why, numbers, self._by)
+        elif report.move == "inconclusive":
+            self._moves().end(policy_id, "inconclusive", why, numbers, self._by)
+        if report.move != "hold":
+            level = logging.ERROR if report.move == "rollback" else logging.INFO
+            self._report(level, "release moved", policy=policy_id, move=report.move, reason=why)
+        return f"{report.move}: {why}"
 
-    def _tell(self, problem: str) -> None:
-        """Report a problem that the look before did not have."""
+    def _give_up(self, report: GuardrailReport, deadline: datetime, refusal: str) -> str:
+        """End a release whose next move is refused when its deadline has passed: nobody has mended the reason."""
+        why = f"the deadline {deadline:%Y-%m-%d %H:%M} UTC has passed, and the move {report.move} is refused: {refusal}"
+        late = replace(report, move="inconclusive", message=why)
+        try:
+            outcome = self._move(late)
+        except TransitionRefused as conflict:  # somebody was faster: the report stays what it was
+            return self._tell(str(conflict))
+        self._write(late)
+        return outcome
+
+    def _tell(self, problem: str) -> str:
+        """Report a problem that the look before did not have; the problem, on one line."""
         self._problems.add(problem)
         if problem not in self._reported:
             self._reported.add(problem)
             self._report(logging.ERROR, "guardrails of the release", reason=problem)
+        return one_line(problem, 400)
 
 
 def _releases_of(settings: Settings) -> ReleaseMoves:

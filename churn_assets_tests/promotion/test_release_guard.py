@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import sqlite3
 from datetime import timedelta
 from types import SimpleNamespace
@@ -15,10 +16,10 @@ from churn_assets.errors import LedgerUnavailable, TransitionRefused
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import ChampionPointer, require_champion
 from churn_assets.promotion.releases import AbArm, Releases
+from churn_assets.promotion.rollout.guard import LOCK, ReleaseGuard
 from churn_assets.release.counts import GUARDRAILS, counts_folder, write_counts
 from churn_assets.release.guardrails import LabelFigures, read_report, write_label_figures
 from churn_assets.release.policy import CHALLENGER, CHAMPION, POLICY, read_policy
-from churn_assets.serving.release_guard import LOCK, ReleaseGuard
 from churn_assets.storage.lock import file_lock
 from churn_assets_tests.disks import fill, small_disk
 from churn_assets_tests.promotion.homes import AT, champion, home_with, moves
@@ -125,6 +126,35 @@ def test_a_release_without_a_conclusion_ends_at_its_deadline(home):
     assert read_policy(settings.home) == policy
     guard_of(settings, AT + timedelta(days=14)).check()
     assert (newest(settings).outcome, newest(settings).numbers["move"]) == ("inconclusive", "inconclusive")
+
+
+@pytest.mark.parametrize("damage", ["another model", "no manifest"])
+def test_a_step_that_is_refused_is_tried_until_the_deadline_ends_the_release(home, damage):
+    """The bundle of the challenger changes on disk while it answers everybody."""
+    settings, v1, v2 = home
+    releases(settings).canary(v2, "ana", "it passed")
+    told = []
+    for step, found in enumerate((period(rows=(600, 1800)), period(rows=(3000, 3000), seed=1))):
+        count(settings, found)
+        guard_of(settings, AT + (step + 1) * timedelta(minutes=11), told).check()
+    policy = count(settings, period(rows=(600, 0), seed=2))
+    assert policy.step == 2
+    if damage == "another model":
+        shutil.copytree(settings.bundles_dir / v1, settings.bundles_dir / v2, dirs_exist_ok=True)
+    else:
+        (settings.bundles_dir / v2 / "manifest.json").unlink()
+    guard = guard_of(settings, AT + timedelta(days=13), told)
+    for _ in range(2):
+        guard.check()
+    assert read_policy(settings.home) == policy
+    assert [event for _, event, _ in told] == ["release moved", "release moved", "guardrails of the release"]
+    guard_of(settings, AT + timedelta(days=14), told).check()
+    end = newest(settings)
+    assert (end.outcome, end.by, end.numbers["move"]) == ("inconclusive", "service", "inconclusive")
+    assert f"has passed, and the move promote is refused: {told[-2][2]['reason'][:60]}" in end.why
+    assert (read_report(settings.home, policy.id).move, told[-1][1]) == ("inconclusive", "release moved")
+    assert require_champion(settings.home).version == v1
+    assert read_policy(settings.home).kind == "champion"
 
 
 @pytest.mark.parametrize("step", ["of this step", "of the step before"])
