@@ -197,7 +197,7 @@ def test_a_shadow_that_is_stopped_ends_with_its_worker(tmp_path):
         service = psutil.Process(supervisor.pid)
         wait(lambda: children(service), 30)
         (first,) = children(service)
-        assert first.nice() - service.nice() == 10
+        wait(lambda: first.nice() - service.nice() == 10, 10)
         with httpx.Client(base_url=url) as client:
             for customer in ROWS:
                 assert client.post("/predict", json={**customer, "as_of": AS_OF}).status_code == 200
