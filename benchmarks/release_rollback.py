@@ -95,7 +95,7 @@ def measure(folder: Path) -> Round:
             first, last = canary.turn_bad()
             until(lambda: read_policy(canary.home.path).kind == "champion", 60, look_s=0.002)
             back = time.time()
-            time.sleep(AFTER_S)
+            time.sleep(AFTER_S)  # for rows that the challenger would still answer
         finally:
             stop.set()
             for client in clients:

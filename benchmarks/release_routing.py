@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from churn_assets.release.assignment import share_of
+from churn_assets.release.policy import share_of
 from churn_assets_tests.serving.routing_trial import WEIGHTS, RoutingTrial
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli import contract, dashboard, generate, home, models, promotion
+from churn_assets.cli import contract, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import contacts_app, feedback_app, log_app
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (run, contract, generate, home, models, promotion, dashboard):
+for module in (run, contract, generate, home, models, promotion):
     app.add_typer(module.app)
 app.add_typer(contract.contract_app, name="contract")
 app.add_typer(promotion.holdout_app, name="holdout")

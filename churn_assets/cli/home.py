@@ -1,4 +1,4 @@
-"""`churn init | status | serve | ui`: a project, what a home holds, and the two servers."""
+"""`churn init | status | serve | ui | dashboard`: a project, what a home holds, and the three servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from churn_assets.cli.terminal.console import (
     settings_of,
 )
 from churn_assets.errors import HomeBusy, SettingsError
-from churn_assets.settings import STARTER, ServingSettings, Settings, project_file
+from churn_assets.settings import STARTER, DashboardSettings, ServingSettings, Settings, project_file
 from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
@@ -224,3 +224,25 @@ def _supervise(command: Sequence[str], lock: int) -> int:
     if not received:
         print_error(f"Dagster ended with {child.returncode}, expected it to go on; its lines above say why")
     return 0 if received else FAILURE
+
+
+@app.command(epilog="Example: [bold]churn dashboard --port 3011[/bold]")
+def dashboard(
+    port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_DASHBOARD_PORT, else 3001.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else 127.0.0.1.")] = None,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Show what this home does, whom to call and how true the scores are, and decide about models."""
+    settings = settings_of(home, contract)
+    from churn_assets.dashboard.process import run_dashboard
+    from churn_assets.serving.server.process import check_port
+
+    for name, value in (("CHURN_DASHBOARD_PORT", port), ("CHURN_HOST", host)):
+        if value is not None:
+            os.environ[name] = str(value)
+    own = DashboardSettings.from_environ(os.environ)
+    check_port(own.host, own.port)
+    scheme = "https" if own.tls_cert else "http"
+    out.print(f"The dashboard of {settings.home}: {scheme}://localhost:{own.port} (stop with ctrl-c)")
+    run_dashboard(settings, own)

@@ -108,7 +108,7 @@ def retrain(
     """
     from datetime import UTC, datetime
 
-    from churn_assets.alerting.loop_requests import request_retraining
+    from churn_assets.alerting.decisions import request_retraining
 
     settings = settings_of(home, contract)
     record, reports = request_retraining(settings, by, why, datetime.now(UTC))
@@ -158,7 +158,7 @@ def _close_alert(settings: Settings, version: str, message: str) -> None:
     import os
     from datetime import UTC, datetime
 
-    from churn_assets.alerting.approvals import end_waiting
+    from churn_assets.alerting.decisions import end_waiting
 
     if problem := end_waiting(settings, os.environ, version, message, datetime.now(UTC)):
         say(problem, err)

@@ -1,4 +1,5 @@
-"""What a person changes about models: approve, reject, release, roll back. Each is the function behind the command.
+"""What a person changes: models (approve, reject, release, roll back), alerts, contacts. Each is the function behind
+the command.
 
 The person first sees what is so now and what will be, and gives a reason; the form carries the champion that was shown,
 so that of two people who act at once the second one sees what the first has done.
@@ -6,16 +7,20 @@ so that of two people who act at once the second one sees what the first has don
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 
-from churn_assets.alerting.approvals import end_waiting
+from churn_assets.alerting.alerts import acknowledge_alert, mute_alert
+from churn_assets.alerting.decisions import end_waiting
+from churn_assets.contract.values import canonical_id
 from churn_assets.dashboard.pages.models import Model, ModelPage, actions_of, read_model, read_release
 from churn_assets.dashboard.session import Viewer
-from churn_assets.dashboard.sources import Sources
+from churn_assets.dashboard.sources import Mark, Sources
 from churn_assets.errors import TransitionRefused
+from churn_assets.prediction_log.contacts import import_contacts
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Person
 from churn_assets.promotion.releases import Releases
@@ -25,6 +30,8 @@ from churn_assets.promotion.status import SCORE_AGAIN, list_version
 from churn_assets.release.policy import CHAMPION
 
 MOST_LETTERS = 1000  # of a reason
+HOURS = ("1", "8", "24", "72")  # for which an alert can be mute
+EVENTS = ("contacted", "offered")  # by hand; who is left alone is drawn
 TITLES = {
     "approve": "Approve",
     "reject": "Reject",
@@ -196,3 +203,38 @@ def _roll_back(sources: Sources, service: PromotionService, version: str, by: st
         if listed not in (None, move.to.version):
             messages.append(f"The call list is of model {listed}; score the customers with the champion: {SCORE_AGAIN}")
     return ActionResult(version, tuple(messages))
+
+
+def handle_alert(sources: Sources, number: int, fields: Mapping[str, str], viewer: Viewer) -> ActionResult:
+    """Acknowledge or mute an open alert. Raises HTTPException for a form that does not say so, and if the alert has
+    ended meanwhile; AlertsUnreadable."""
+    by, settings, now = person_of(fields, viewer), sources.alert_settings(), sources.clock()
+    hours, action = fields.get("hours", ""), fields.get("action", "")
+    if action == "acknowledge":
+        entry, done = acknowledge_alert(settings, number, by, now), "acknowledged"
+    elif action == "mute" and hours in HOURS:
+        entry = mute_alert(settings, number, by, now + dt.timedelta(hours=int(hours)))
+        done = f"muted for {hours} h"
+    else:
+        raise HTTPException(422, f"the form says neither acknowledge nor mute for {', '.join(HOURS)} hours")
+    if entry is None:
+        raise HTTPException(409, f"alert {number} is not open any more, expected an open one; look at /alerts again")
+    if action == "acknowledge" and entry.acknowledged_by != by:
+        return ActionResult("", (f"{entry.acknowledged_by} had acknowledged '{entry.title}' before.",))
+    return ActionResult("", (f"'{entry.title}' is {done}, by {by}. Its end is sent all the same.",))
+
+
+def record_contact(sources: Sources, fields: Mapping[str, str], viewer: Viewer) -> ActionResult:
+    """Record that a customer was contacted or got an offer, now; the same event in the same minute once. Raises
+    HTTPException for a form that does not say so, RowsRejected, LogUnavailable."""
+    who, event = person_of(fields, viewer), fields.get("event", "")
+    customer = canonical_id(fields.get("customer", ""))
+    if customer is None or event not in EVENTS:
+        raise HTTPException(422, f"the form has no customer or event, expected one of: {', '.join(EVENTS)}")
+    now = sources.clock().astimezone(dt.UTC)
+    at = now.replace(second=0, microsecond=0)
+    item = {"customer_id": customer, "event": event, "contacted_at": at.isoformat(), "who": who}
+    imported = import_contacts(sources.settings, [item], now)
+    sources.remember(customer, Mark(event, at, who))
+    word = "was recorded" if imported.added else "had been recorded already"
+    return ActionResult(customer, (f"That customer {customer} was {event} {word}, by {who}.",))

@@ -26,9 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.access.keyring import Keyring
-from churn_assets.dashboard.actions import act, read_confirmation
-from churn_assets.dashboard.alerts import handle_alert
-from churn_assets.dashboard.contacts import record_contact
+from churn_assets.dashboard.actions import act, handle_alert, read_confirmation, record_contact
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models import REPORT
 from churn_assets.dashboard.pages.monitoring import evidently_page

@@ -10,7 +10,7 @@ import pyarrow as pa
 from churn_assets.html.charts import STYLES, Axis, Line, Mark, bars, columns, intervals, lines, over_periods, percent
 
 if TYPE_CHECKING:
-    from churn_assets.monitoring.performance.realized import Figure
+    from churn_assets.evaluation.bootstrap import Figure
     from churn_assets.monitoring.performance.report import PerformanceReport
     from churn_assets.monitoring.performance.service import ServiceReport
     from churn_assets.promotion.records import Verdict

@@ -20,6 +20,18 @@ DRAWS = 1000
 _CELLS = 16_000_000  # multiplicities held at once: 128 MB
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
 def stratified_samples(churned: Labels, draws: int, seed: int) -> Iterator[Floats]:
     """`draws` samples with as many churners as the rows have, made in blocks, so that memory is bounded."""
     generator = np.random.default_rng(seed)

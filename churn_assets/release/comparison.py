@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from churn_assets.evaluation.metrics import losses
-from churn_assets.release.assignment import share_of
 from churn_assets.release.outcomes import MaturedRows, mature
-from churn_assets.release.policy import CHAMPION, FALLBACK, Policy
+from churn_assets.release.policy import CHAMPION, FALLBACK, Policy, share_of
 from churn_assets.release.sequential import Sums, mean_shift, sample_ratio
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ class SeenCustomers:
         self._seen = bytearray(self._BITS // 8)
 
     def is_new(self, share: float) -> bool:
-        """Whether nobody was seen at this hash (`assignment.share_of`, in [0, 1)) before; now somebody is."""
+        """Whether nobody was seen at this hash (`policy.share_of`, in [0, 1)) before; now somebody is."""
         place, bit = divmod(int(share * self._BITS), 8)
         was_seen = self._seen[place] >> bit & 1
         self._seen[place] |= 1 << bit

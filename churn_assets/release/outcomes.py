@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.bootstrap import interval, paired_difference, samples
+from churn_assets.evaluation.bootstrap import Figure, interval, paired_difference, samples
 from churn_assets.evaluation.metrics import FEWEST, Ranking, losses, shortage, summary
 
 if TYPE_CHECKING:
@@ -26,18 +26,6 @@ Floats = npt.NDArray[np.float64]
 DRAWS, FEWER_DRAWS, MANY_ROWS = 1000, 200, 10_000  # with so many rows, fewer draws place the ends well enough
 MOST_ROWS = 50_000  # the newest of them; more would fill the memory with draws and move no digit that is shown
 _SEED = 42
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -110,7 +111,7 @@ class Policy:
         return next((arm for arm in self.arms if arm.name == CHALLENGER), None)
 
     def choose(self, share: float) -> PolicyArm:
-        """The arm of a customer whose hash is `share` (see `assignment`): the first whose weight, summed with those
+        """The arm of a customer whose hash is `share` (see `share_of`): the first whose weight, summed with those
         before, exceeds it."""
         sums = accumulate(arm.weight for arm in self.arms)
         return next((arm for arm, up_to in zip(self.arms, sums, strict=True) if share < up_to), self.champion)
@@ -119,6 +120,16 @@ class Policy:
         """As file and ledger store it; `policy_from_json` is the inverse."""
         stored: dict[str, Any] = msgspec.to_builtins(self)
         return stored
+
+
+_HASH_BYTES = 8
+
+
+def share_of(salt: str, customer_id: str) -> float:
+    """Where somebody stands among all customers: a number in [0, 1), uniform over ids, the same in every process and
+    for ever, that nobody can choose who does not know the salt."""
+    digest = blake2b(customer_id.encode("utf-8", "surrogatepass"), key=salt.encode(), digest_size=_HASH_BYTES).digest()
+    return min(int.from_bytes(digest, "big") / 2.0 ** (8 * _HASH_BYTES), 1.0 - 2.0**-53)
 
 
 def policy_from_json(stored: dict[str, Any]) -> Policy:

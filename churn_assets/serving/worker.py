@@ -30,7 +30,6 @@ from churn_assets.serving.http import Header, unavailable
 from churn_assets.serving.loop_watch import WATCH_S, LoopWatch
 from churn_assets.serving.metrics import Metrics
 from churn_assets.serving.routing.counts import CountsWriter
-from churn_assets.serving.routing.hooks import NoCheck, ReleaseCheck
 from churn_assets.serving.routing.models import find_bundle, named_bundle
 from churn_assets.serving.routing.router import Router
 from churn_assets.serving.routing.watcher import LoadedModel, ModelWatcher, PolicyFile, WatcherEvents
@@ -71,7 +70,7 @@ class Worker:
         )
         self.shadow = Shadow(settings, self._shadow_policy, self.metrics, self._report_shadow)
         report = partial(log_event, self.logger)
-        self.guard: ReleaseCheck = ReleaseGuard(home, report) if follows_pointer else NoCheck()
+        self.guard = ReleaseGuard(home, report) if follows_pointer else None  # a packed bundle has no releases
         segment = Segment(
             home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
         )
@@ -183,7 +182,8 @@ class Worker:
         self.watcher.check()
 
     def _check_release(self) -> None:
-        self.guard.check()
+        if self.guard is not None:
+            self.guard.check()
 
     def _write_counts(self) -> None:
         problem = ""

@@ -11,9 +11,8 @@ import pytest
 
 from churn_assets.prediction_log.warehouse.connection import open_published
 from churn_assets.release.analysis import analyse, describe
-from churn_assets.release.assignment import share_of
 from churn_assets.release.comparison import compare_arms
-from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy
+from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, share_of
 from churn_assets_tests.release.test_analysis import (
     CHALLENGER_SCORER,
     CHAMPION_SCORER,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from churn_assets.errors import PolicyCorrupt
 from churn_assets.release import counts
-from churn_assets.release.assignment import share_of
 from churn_assets.release.policy import (
     CHALLENGER,
     CHAMPION,
@@ -22,6 +21,7 @@ from churn_assets.release.policy import (
     Step,
     policy_from_json,
     read_policy,
+    share_of,
     write_policy,
 )
 

@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from churn_assets.promotion.pointer import champion_bundle
-from churn_assets.release.assignment import share_of
-from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, Policy, write_policy
+from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, Policy, share_of, write_policy
 from churn_assets.serving.routes import BATCHES_AT_ONCE
 from churn_assets_tests.prediction_log.rows import rows_of
 from churn_assets_tests.scoring.tiny import AS_OF

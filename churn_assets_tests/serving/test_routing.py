@@ -9,9 +9,8 @@ from collections import Counter
 import pytest
 
 from churn_assets.promotion.pointer import champion_bundle
-from churn_assets.release.assignment import share_of
 from churn_assets.release.counts import counts_folder, read_counts
-from churn_assets.release.policy import CHALLENGER, CHAMPION, write_policy
+from churn_assets.release.policy import CHALLENGER, CHAMPION, share_of, write_policy
 from churn_assets.serving.open_inference.customers import describe_inputs
 from churn_assets.serving.routing.counts import KEPT_S, ArmCounter, CountsWriter, SplitRows
 from churn_assets_tests.prediction_log.rows import rows_of

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.errors import BundleError
+from churn_assets.evaluation.bootstrap import Figure
 from churn_assets.html.charts import Axis, Chart, Mark, intervals
-from churn_assets.monitoring.performance.realized import Figure
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Challenger, Check, Move
 from churn_assets.promotion.rollout.policies import RUNNING

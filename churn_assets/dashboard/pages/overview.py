@@ -11,8 +11,8 @@ from itertools import chain
 from churn_assets.alerting.alerts import Entry
 from churn_assets.alerting.watchdog import LoopCheck, check_loop
 from churn_assets.dashboard.sources import Sources, attempt
+from churn_assets.evaluation.bootstrap import Figure
 from churn_assets.html.charts import Axis, Chart, Line, compact, lines
-from churn_assets.monitoring.performance.realized import Figure
 from churn_assets.monitoring.performance.report import PerformanceReport
 from churn_assets.monitoring.performance.service import Requests, requests_between
 from churn_assets.promotion.pointer import read_champion, read_refusal

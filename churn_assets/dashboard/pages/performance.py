@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from churn_assets.dashboard.sources import Sources, attempt
+from churn_assets.evaluation.bootstrap import Figure
 from churn_assets.html.charts import Chart, Mark, over_periods
-from churn_assets.monitoring.performance.realized import Figure
 from churn_assets.monitoring.performance.report import PerformanceReport, PeriodPerformance
 
 

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from churn_assets.evaluation.bootstrap import interval
+from churn_assets.evaluation.bootstrap import Figure, interval
 from churn_assets.evaluation.metrics import Ranking, log_loss
-from churn_assets.monitoring.performance.realized import Figure, RealizedPerformance
+from churn_assets.monitoring.performance.realized import RealizedPerformance
 from churn_assets.monitoring.windows import VERSION, parse_report, to_json
 from churn_assets.storage.files import write_json
 

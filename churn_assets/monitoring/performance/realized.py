@@ -20,7 +20,7 @@ import numpy.typing as npt
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError
-from churn_assets.evaluation.bootstrap import interval, samples, statistics_under, stratified_samples
+from churn_assets.evaluation.bootstrap import Figure, interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
 from churn_assets.monitoring.windows import Window, read_window_quality, read_windows, window_folder
 from churn_assets.settings import Settings
@@ -201,18 +201,6 @@ def outside(seq: Rows, spans: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_
 
 
 # -- metrics -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class ReleaseHandlers:
     def _retrain(self, asked: messages.RetrainRequest, by: str) -> messages.RetrainResponse:
         # Whoever decides reads what monitoring reports, and the service imports nothing of it: the import is that of
         # alerting's module, as for the watch of the loop, and is made in this thread when the first request comes.
-        from churn_assets.alerting.loop_requests import request_retraining
+        from churn_assets.alerting.decisions import request_retraining
 
         now = datetime.now(UTC)
         record_call(self._settings.home, "retrain", now, by=by, why=asked.why)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from churn_assets.release.assignment import share_of
-from churn_assets.release.policy import ANSWERING, CHAMPION, DIRECT, Policy
+from churn_assets.release.policy import ANSWERING, CHAMPION, DIRECT, Policy, share_of
 from churn_assets.serving.routing.counts import ArmCounter
 from churn_assets.serving.routing.models import ServedModel
 

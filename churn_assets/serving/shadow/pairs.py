@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from churn_assets.errors import RowsRejected
 from churn_assets.prediction_log.records import Prediction
-from churn_assets.release.assignment import share_of
 from churn_assets.release.counts import ArmCounts, ReleaseCounts, SeenCustomers
-from churn_assets.release.policy import CHALLENGER, CHAMPION
+from churn_assets.release.policy import CHALLENGER, CHAMPION, share_of
 from churn_assets.release.replay import replay
 from churn_assets.scoring.online import CustomerScorer
 

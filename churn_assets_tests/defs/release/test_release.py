@@ -36,7 +36,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of click, in what typer imports
     import typer
 
-    from churn_assets.cli.release_compare import compare
+    from churn_assets.cli.release import compare
 
 ASSETS = ["prediction_log", "feedback_log", "labelled_predictions", "data_quality_report", "release_report"]
 

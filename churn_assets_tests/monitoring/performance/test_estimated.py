@@ -8,6 +8,7 @@ import datetime as dt
 import numpy as np
 import pytest
 
+from churn_assets.evaluation.bootstrap import Figure
 from churn_assets.evaluation.metrics import log_loss, pr_auc, roc_auc
 from churn_assets.monitoring.performance.estimated import (
     BLIND,
@@ -18,7 +19,7 @@ from churn_assets.monitoring.performance.estimated import (
     read_history,
     track_record,
 )
-from churn_assets.monitoring.performance.realized import Figure, RealizedPerformance, measure
+from churn_assets.monitoring.performance.realized import RealizedPerformance, measure
 from churn_assets_tests.monitoring.outcomes import calibrated, outcomes
 
 FLOOR = 500

@@ -16,7 +16,7 @@ import pytest
 from churn_assets.access.keys import KeyStore
 from churn_assets.errors import SettingsError
 from churn_assets.promotion.pointer import champion_bundle, require_champion
-from churn_assets.release.assignment import share_of
+from churn_assets.release.policy import share_of
 from churn_assets.serving.open_inference.customers import OUTPUTS, describe_inputs
 from churn_assets.serving.open_inference.grpc_messages import METHODS, SERVICE, message_class
 from churn_assets.serving.open_inference.grpc_server import GrpcServer

@@ -12,9 +12,8 @@ from typing import Any
 import httpx
 
 from churn_assets.promotion.releases import Releases
-from churn_assets.release.assignment import share_of
 from churn_assets.release.guardrails import read_report
-from churn_assets.release.policy import CHALLENGER
+from churn_assets.release.policy import CHALLENGER, share_of
 from churn_assets.storage.sealed import bundle_hash
 from churn_assets_tests.promotion.homes import AT, verdict
 from churn_assets_tests.scoring.tiny import AS_OF
