@@ -37,10 +37,10 @@ def test_actionlint_finds_nothing(path):
 def test_actionlint_finds_a_wrong_expression(tmp_path):
     wrong = tmp_path / "wrong.yml"
     text = WORKFLOWS[0].read_text(encoding="utf-8")
-    wrong.write_text(text.replace("github.workflow", "github.wrokflow", 1))
+    wrong.write_text(text.replace("github.workflow", "github.work_flow", 1))
     done = actionlint(wrong)
     assert done.returncode == 1
-    assert "wrokflow" in done.stdout
+    assert "work_flow" in done.stdout
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
