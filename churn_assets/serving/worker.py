@@ -75,7 +75,7 @@ class Worker:
         self.leads = os.access(home.home, os.W_OK) or not home.home.exists()
         self.guard = ReleaseGuard(home, report) if follows_pointer and self.leads else None
         segment = Segment(
-            home.predlog_dir,
+            home.segments_dir,
             settings.log_segment_bytes,
             settings.log_segment_s,
             report=self._report_segment,
