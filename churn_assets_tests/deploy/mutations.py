@@ -12,7 +12,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class Mutation:
-    """A resource of which one field is wrong: where (as /spec/ports/0/name), how, and what it had."""
+    """A resource of which one field is wrong: where (/spec/ports/0/name), how, and what it had."""
 
     path: str
     how: str
@@ -27,7 +27,7 @@ def mutations(resource: Resource) -> Iterator[Mutation]:
     """Each field renamed; each value replaced by others: a list for all but lists, a number for a text, a text for the
     rest."""
     for steps, value in list(_fields(resource, ())):
-        path = "".join(f"/{step}" for step in steps)
+        path = "".join("/" + str(step).replace("/", "~1") for step in steps)  # as a JSON pointer
         if isinstance(steps[-1], str):
             copied, parent = _copy(resource, steps)
             parent[f"{steps[-1]}X"] = parent.pop(steps[-1])
