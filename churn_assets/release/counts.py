@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from churn_assets.storage.files import read_json_object, write_json_unsynced
+from churn_assets.storage.files import read_file, write_json_unsynced
 
 FOLDER = "releases"
 GUARDRAILS, LABELS = "guardrails.json", "labels.json"  # beside the counts: what they show, and what labels show
@@ -25,6 +25,7 @@ _SECONDS_0 = 1e-6
 SCORE_BINS = 20
 
 _Counts = TypeVar("_Counts", bound=msgspec.Struct)
+_Signature = tuple[int, int, int]  # of a file: another one has another inode, time or size
 
 
 class ArmCounts(msgspec.Struct):
@@ -104,6 +105,9 @@ class ReleaseCounts(msgspec.Struct):
         return self.arms.setdefault(name, ArmCounts())
 
 
+_DECODER = msgspec.json.Decoder(ReleaseCounts)
+
+
 def seconds_bin(seconds: float) -> int:
     """The bin of a time; bin k reaches up to `seconds_of(k)`."""
     return max(0, math.ceil(math.log(max(seconds, _SECONDS_0) / _SECONDS_0, SECONDS_GROWTH) - 1e-9))
@@ -129,15 +133,34 @@ def write_counts(home: Path, policy_id: str, writer: str, counts: ReleaseCounts)
 
 def read_counts(home: Path, policy_id: str) -> ReleaseCounts:
     """The sum over all writers; a file that cannot be read is left out."""
-    parts = []
-    for path in sorted(counts_folder(home, policy_id).glob("*.json")):
-        if path.name in (GUARDRAILS, LABELS, REPORT):
-            continue
-        try:
-            parts.append(msgspec.convert(read_json_object(path), ReleaseCounts, strict=False))
-        except (OSError, ValueError):
-            continue
-    return sum_counts(parts)
+    return CountsReader(home).read(policy_id)
+
+
+class CountsReader:
+    """`read_counts` of one home again and again: a file that was not replaced since is not read again."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._files: dict[str, dict[str, tuple[_Signature, ReleaseCounts | None]]] = {}  # by policy and name
+        self._sums: dict[str, ReleaseCounts] = {}
+
+    def read(self, policy_id: str) -> ReleaseCounts:
+        """The sum over all writers, which is not to be changed."""
+        folder, known = counts_folder(self._home, policy_id), self._files.get(policy_id, {})
+        files = {}
+        for path in _files_in(folder):
+            try:
+                status = path.stat()
+                signature = status.st_ino, status.st_mtime_ns, status.st_size
+                before = known.get(path.name)
+                is_same = before is not None and before[0] == signature
+                files[path.name] = before if is_same and before is not None else (signature, _decode(path))
+            except OSError:
+                continue
+        if policy_id not in self._sums or files != known:
+            self._files[policy_id] = files
+            self._sums[policy_id] = sum_counts(counts for _, counts in files.values() if counts is not None)
+        return self._sums[policy_id]
 
 
 def sum_counts(parts: Iterable[ReleaseCounts]) -> ReleaseCounts:
@@ -153,6 +176,19 @@ def sum_counts(parts: Iterable[ReleaseCounts]) -> ReleaseCounts:
 def writer_name(part: str) -> str:
     """A name for the counts of one policy by this process, another at each call; `part` says what it does."""
     return f"{part}-{os.getpid()}-{token_hex(6)}"
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files of counts, none where there is no folder yet."""
+    return [path for path in sorted(folder.glob("*.json")) if path.name not in (GUARDRAILS, LABELS, REPORT)]
+
+
+def _decode(path: Path) -> ReleaseCounts | None:
+    """None for what is no file of counts. Raises OSError."""
+    try:
+        return _DECODER.decode(read_file(path))
+    except ValueError:
+        return None
 
 
 def _sum(left: _Counts, right: _Counts) -> _Counts:

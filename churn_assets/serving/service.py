@@ -28,6 +28,7 @@ from churn_assets.errors import ChurnError
 from churn_assets.serving.http import ANSWER_SHARE
 from churn_assets.serving.routes import Handlers, ServiceApp
 from churn_assets.serving.server.connections import LimitedProtocol
+from churn_assets.serving.server.log import log_event
 from churn_assets.serving.server.process import (
     STOP_S,
     check_grpc_port,
@@ -38,7 +39,7 @@ from churn_assets.serving.server.process import (
     name_supervisor,
 )
 from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan, check_certificate
-from churn_assets.serving.worker import Worker, log_event
+from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from churn_assets.serving.open_inference.tensors import (
 )
 from churn_assets.serving.routes import Handlers, RequestFacts, account
 from churn_assets.serving.server.connections import HEAD_BYTES, NO_MEMORY
-from churn_assets.serving.worker import Worker, log_event
+from churn_assets.serving.server.log import log_event
+from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
 
 STREAMS = 100  # calls at once on a connection
