@@ -185,9 +185,10 @@ def quantile_ratio(own: Floats, base: Floats, quantile: float, alpha: float) -> 
     A quantile is over an edge where more than `1 - quantile` of the values are (Howard & Ramdas 2022, Bernoulli 28).
     If own quantile is over the base's by so many bins at most, then for one edge, that of the base's quantile, at least
     this share of the base lies over the edge before, and at most this share of own values over the edge so many bins
-    on. The arms are independent: a test martingale of either times one of the other is one. So the null is rejected
-    where the product is large at each edge, the base's quantile among them, at no cost for not knowing it; and periods
-    multiply, each with half of what was won before.
+    on. The arms are independent: a test martingale of either times one of the other is one. (Rows of a shadow that are
+    slow in one arm are rather slow in the other, too. As one martingale grows with such rows and the other falls, the
+    mean of the product is less.) So the null is rejected where the product is large at each edge, the base's quantile
+    among them, at no cost for not knowing it; and periods multiply, each with half of what was won before.
     """
     tail = 1.0 - quantile
     used = np.flatnonzero((own + base).reshape(-1, own.shape[-1]).any(axis=0))
