@@ -176,6 +176,42 @@ def test_a_ratio_of_quantiles_holds_at_every_look_and_finds_what_is_twice_as_slo
     assert (SECONDS_GROWTH ** high[-1]).mean() < 4.0
 
 
+def evidence(hits, rows, share, factors):
+    """Of a share, over so many values: the mixture, as its definition says."""
+    parts = [w * f**hits * ((1 - share * f) / (1 - share)) ** (rows - hits) for f, w in factors.items()]
+    return math.log(sum(parts))
+
+
+@pytest.mark.parametrize("periods", [1, 2])
+def test_a_ratio_of_quantiles_is_what_remains_when_each_edge_of_the_base_was_tried(periods):
+    rng = np.random.default_rng(periods)
+    own, base = np.zeros((2, periods, 30))
+    for arm, middle in ((own, 16), (base, 12)):
+        for period in range(periods):
+            np.add.at(arm[period], rng.normal(middle, 2.0, 400).astype(int), 1.0)
+    share = 0.1
+
+    def over(histogram, edge):  # values over the lower end of a bin, whatever number it has
+        return histogram[max(edge, 0) :].sum()
+
+    def is_shown(shift, first, second, before, after):
+        """Whether the product of both is large wherever the base's quantile may be, in bin -200 to 200."""
+        total = 0.0
+        for mine, other in zip(own, base, strict=True):
+            least = min(
+                evidence(over(other, place + before), other.sum(), share, first)
+                + evidence(over(mine, place + shift + after), mine.sum(), share, second)
+                for place in range(-200, 200)
+            )
+            total += least if periods == 1 else math.log(0.5 + 0.5 * math.exp(least))
+        return total >= math.log(1.0 / ALPHA)
+
+    low, high = sequential.quantile_ratio(own, base, 1.0 - share, ALPHA)
+    assert 0 < low < high < 12
+    assert [is_shown(int(low) + more, LESS, MORE, 0, 1) for more in (0, 1)] == [True, False]
+    assert [is_shown(int(high) - less, MORE, LESS, 1, 0) for less in (0, 1)] == [True, False]
+
+
 def test_times_of_which_nothing_is_known_have_no_ratio():
     none, some = np.zeros((1, 400)), np.zeros((1, 400))
     some[0, 100] = 5000.0
