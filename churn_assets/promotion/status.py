@@ -162,7 +162,8 @@ def _alias_note(settings: Settings, champion: Champion) -> list[str]:
         return []
     return [
         f"the alias champion in MLflow names version {named}, expected {expected}, champion {champion.version}: a "
-        "rollback, or somebody has moved it. It changes nothing; the next monitor, training or gate puts it back"
+        "rollback, or somebody has moved it. It changes nothing; the daemon, or the next monitor, training or gate, "
+        "puts it back"
     ]
 
 

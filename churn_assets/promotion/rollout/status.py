@@ -141,7 +141,7 @@ def guardrail_lines(numbers: Mapping[str, Any] | None) -> list[str]:
     checks = numbers.get("checks") if numbers else None
     return [
         f"  {check.get('check')}: {check.get('status') or 'no status'}, {_figures(check)}"
-        for check in (checks if isinstance(checks, list) else ())
+        for check in (checks if isinstance(checks, list | tuple) else ())
         if isinstance(check, Mapping)
     ]
 

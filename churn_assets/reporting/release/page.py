@@ -19,9 +19,9 @@ _STYLES = ("a", "b", "c", "d", "e", "f")
 
 
 def render_release(
-    policy: Policy, analysis: ReleaseAnalysis, guardrails: GuardrailReport | None, made_at: datetime
+    policy: Policy, analysis: ReleaseAnalysis, guardrails: GuardrailReport | None, state: str, made_at: datetime
 ) -> str:
-    """The page; `policy` is the newest of the release."""
+    """The page; `policy` is the newest of the release, `state` says how its guardrails stand or how it ended."""
     matured = _matured(analysis)
     return render(
         TEMPLATE,
@@ -29,6 +29,7 @@ def render_release(
         policy=policy,
         analysis=analysis,
         guardrails=guardrails,
+        state=state,
         made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
         summary=describe(analysis),
         scores=_scores(analysis.arms),
