@@ -12,12 +12,12 @@ import pytest
 
 from churn_assets.dashboard.pages.registry import PAGES
 from churn_assets_tests.dashboard.browser import numbers_in, read
-from churn_assets_tests.test_home_0_1 import CHAMPION
+from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING
 from churn_assets_tests.test_imports import HEAVY
 
 CUSTOMER = "C00000214"  # the first of the list
-LISTS = ("/calls", "/customer", "/try")
-QUERIES = {"/customer": f"?id={CUSTOMER}"}
+LISTS = ("/calls", "/customer", "/try", "/compare")
+QUERIES = {"/customer": f"?id={CUSTOMER}", "/compare": f"?a={CHAMPION}&b={WAITING}"}
 PATHS = {
     page.path: tuple(path.format(version=CHAMPION) + QUERIES.get(page.path, "") for path in (page.path, page.json_path))
     for page in PAGES
@@ -79,7 +79,7 @@ def loaded_for(made, *paths: str) -> set[str]:
 
 
 def test_no_page_loads_a_heavy_library(made):
-    """But what reads the list of calls: Arrow itself imports pandas to make an array of Python's values."""
+    """But what reads tables of customers: Arrow itself imports pandas to make an array of Python's values."""
     pages = {path: page for path, (page, _) in PATHS.items()}
     assert loaded_for(made, *(page for path, page in pages.items() if path not in LISTS)) == set()
     assert loaded_for(made, *(pages[path] for path in LISTS)) <= {"pandas"}
