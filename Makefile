@@ -10,10 +10,10 @@ COVERAGE_FLOOR := 92
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve dashboard demo test lint coverage docs ui bench clean
+.PHONY: help setup run serve dashboard demo test test-deploy lint coverage docs ui bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Remade only when what it is made from has changed: a second `make run` installs nothing.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -42,6 +42,10 @@ demo: $(INSTALLED)  ## drift, a broken pipeline and an equal challenger against 
 
 test: lint  ## the linters, then every test (the documentation site among them)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+test-deploy: $(INSTALLED)  ## what runs it for real, against real tools, which are installed first; not part of `make test`
+	PYTHON=$(PYTHON) deploy/tools/install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m deploy --durations 10 churn_assets_tests/deploy
 
 lint: $(INSTALLED)  ## style, complexity, types, layers, declared imports, spelling
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ class Settings:
     two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
     ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
-    customers.
+    customers. `instance` names this host among those that share the home, each with its own folder of segments.
     """
 
     root: Path
@@ -81,6 +81,7 @@ class Settings:
     log_archive_hours: int = 24
     log_retention_days: int = 0
     feedback_share: float = 0.5
+    instance: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -113,6 +114,7 @@ class Settings:
             log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
             feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
+            instance=read.label("CHURN_INSTANCE"),
         )
 
     @property
@@ -150,7 +152,8 @@ class ServingSettings:
     answered with a warning; `poll_s` is the time between two reads of pointer and policy. In a worker `explain_queue`
     explanations may wait, and `shadow_queue` rows of a shadow. `insecure`: without API keys the service may listen on
     any address. A key may make `rate_per_s` requests a second, `rate_burst` at once, over all workers of the host; 0:
-    any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS.
+    any number. With `tls_cert` and `tls_key` (PEM files) the service speaks HTTPS. `run_dir`, else the home,
+    holds what the processes of this host share and nobody else; `instance` is that of the home's settings.
     A worker has at most so many `connections`; each may take `head_s` for the head of a request, `idle_s` between two
     and `send_s` to read an answer. Bodies and unread answers hold at most `held_bytes`.
     """
@@ -184,6 +187,8 @@ class ServingSettings:
     held_bytes: int = 64 * _MIB
     level: str = "INFO"
     access_log: bool = False
+    run_dir: Path | None = None
+    instance: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], source: Path = STARTER.parent.parent) -> ServingSettings:
@@ -229,6 +234,8 @@ class ServingSettings:
             held_bytes=read.whole("CHURN_HELD_BYTES", max(cls.held_bytes, 2 * batch), batch, 2**40),
             level=read.choice("CHURN_LOG_LEVEL", cls.level, _LEVELS, str.upper),
             access_log=read.whole("CHURN_ACCESS_LOG", 0, 0, 1) == 1,
+            run_dir=read.folder("CHURN_RUN_DIR"),
+            instance=read.label("CHURN_INSTANCE"),
         )
 
 
@@ -283,6 +290,23 @@ class EnvironReader:
         if text and not (Path(text).is_file() and os.access(text, os.R_OK)):
             raise SettingsError(f"{name} is '{text}', expected a file that can be read; correct it")
         return str(Path(text).absolute()) if text else ""
+
+    def folder(self, name: str) -> Path | None:
+        """The absolute path of a folder that is there and can be written; None unless it is set."""
+        text = self.environ.get(name, "")
+        if text and not (Path(text).is_dir() and os.access(text, os.W_OK)):
+            raise SettingsError(f"{name} is '{text}', expected a folder that can be written; make it or correct it")
+        return Path(text).absolute() if text else None
+
+    def label(self, name: str) -> str:
+        """A host's or pod's name: lower-case letters, digits and hyphens; "" unless it is set."""
+        text = self.environ.get(name, "")
+        if text and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+            raise SettingsError(
+                f"{name} is '{text[:80]}', expected 1 to 63 lower-case letters, digits and hyphens, such as the name "
+                "of a host or pod; correct it"
+            )
+        return text
 
     def url(self, name: str, default: str) -> str:
         """An http or https URL of a server, without user, path or query."""

@@ -46,13 +46,14 @@ class Admission:
 class RateLimiter:
     """Counts the requests of each key of a home. Not safe from several threads: locks are of the process.
 
-    Raises OSError if the file can neither be opened nor made.
+    `folder` is one of this host: another host's clock has another beginning. Raises OSError if the file can neither be
+    opened nor made.
     """
 
-    def __init__(self, home: Path, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folder: Path, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit, self._clock = limit, clock
         self._interval_s = 1 / limit.per_s
-        self._handle = os.open(home / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._handle = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def admit(self, slot: int) -> Admission:
         """Count a request of the key with this number, if it is let in. Raises OSError for a disk that takes no number

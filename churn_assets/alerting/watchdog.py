@@ -18,7 +18,7 @@ from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
 from churn_assets.errors import AlertsUnreadable, ChurnError, SettingsError
 from churn_assets.monitoring.open_window import is_closed, read_open_window_file
-from churn_assets.prediction_log.segment import READY, files_of
+from churn_assets.prediction_log.segment import READY, segments_of
 from churn_assets.prediction_log.warehouse.connection import PUBLISHED
 from churn_assets.promotion.heartbeat import HEARTBEAT, Heartbeat, read_heartbeat, silence_s
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
@@ -142,7 +142,7 @@ def _check_daemon(settings: Settings, life: Heartbeat, now: datetime) -> LoopChe
 
 
 def _check_ingest(settings: Settings, life: Heartbeat, now: datetime) -> LoopCheck:
-    waiting = files_of(settings.predlog_dir, READY)
+    waiting = segments_of(settings.predlog_dir, READY)
     since = min((at for path in waiting if (at := _modified_at(path)) is not None), default=None)
     if since is None:
         return LoopCheck(INGEST, "ok", "no segment of the log waits")

@@ -133,6 +133,29 @@ def status(
         say(f"{move.intended_at:%Y-%m-%d %H:%M:%S}  {move.after.id}  {summary}  by {move.by}: {move.why}")
 
 
+@release_app.command(epilog="Example: [bold]churn release watch --every 2[/bold]")
+def watch(
+    every: Annotated[float, typer.Option("--every", min=0.1, max=3600, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Look at the guardrails of the release that runs, as the service does where it may write the home. Until it is
+    stopped."""
+    import time
+
+    from churn_assets.promotion.rollout.watch import ReleaseWatch
+
+    release, previous = ReleaseWatch(settings_of(home)), ""
+    while True:
+        outcome = release.check()
+        if outcome != previous:
+            say(outcome)
+            previous = outcome
+        if once:
+            return
+        time.sleep(every)
+
+
 def _releases(home: Path | None, contract: Path | None = None) -> Releases:
     from churn_assets.promotion.releases import Releases
 

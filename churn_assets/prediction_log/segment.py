@@ -8,6 +8,10 @@ acknowledged has been through `fdatasync`, and the file's name through an `fsync
 has its name, so that rows in a folder that somebody deletes or replaces are acknowledged for one commit at most.
 
 Names order segments: the stamp of a new one is later than all in the folder, whatever the clock says.
+
+Several hosts may share a log. Each is an *instance* with a folder of its own below the log, and its name ends the names
+of its segments, after an `@`. An instance hands over what its own processes left; the ingest does it for the others,
+once nothing was written for longer than a running instance keeps a segment open.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ from churn_assets.storage.files import open_file, sync_directory
 from churn_assets.storage.lock import try_lock
 
 OPEN, READY, DONE = ".open", ".ready", ".done"
+OF_INSTANCE = "@"  # in the name of a segment, before the instance that wrote it
+QUIET_S = 300.0  # without a write: longer than any pause of a worker that answers
+_UNUSED_S, _SIGN_OF_LIFE_S = 7 * 86_400.0, 3600.0
 # The only file of a home that `storage.files` does not write: it grows by appending, and one fdatasync for all rows
 # that wait is what group commit is. macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
@@ -39,18 +46,22 @@ class Segment:
     """The present segment of one worker and its successors. Not safe from several threads.
 
     A file is made for the first row, so that a worker without rows leaves no empty files. It is handed over at
-    `max_bytes` or after `max_age_s`. `report` is called with a line for people when it cannot be.
+    `max_bytes` or after `max_age_s`. `report` is called with a line for people when it cannot be. `log` is the
+    folder of the log; with an `instance` the segments lie in its folder there.
     """
 
     def __init__(
         self,
-        folder: Path,
+        log: Path,
         max_bytes: int = 64 * 2**20,
         max_age_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         report: Callable[[str], None] = lambda problem: None,
+        instance: str = "",
     ) -> None:
-        self.folder = folder
+        self.folder = log / instance
+        self._ending = f"{OF_INSTANCE}{instance}" if instance else ""
+        self._seen_at = -_SIGN_OF_LIFE_S
         self._max_bytes, self._max_age_s, self._clock, self._report = max_bytes, max_age_s, clock, report
         self._path: Path | None = None
         self._held: _HeldFolder | None = None
@@ -88,7 +99,11 @@ class Segment:
             self.hand_over()
 
     def hand_over_if_due(self) -> None:
-        """Hand the segment over once it is old enough."""
+        """Hand the segment over once it is old enough; called at least every few seconds."""
+        if self._ending and self._clock() - self._seen_at >= _SIGN_OF_LIFE_S:
+            self._seen_at = self._clock()
+            with contextlib.suppress(OSError):  # the folder of an idle instance stays: `remove_unused`
+                os.utime(self.folder)
         if self._path is not None and self._clock() - self._since >= self._max_age_s:
             self.hand_over()
 
@@ -116,7 +131,8 @@ class Segment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_folder()
         while True:
-            path = self.folder / f"{_next_stamp(self.folder)}-{os.getpid()}-{secrets.token_hex(3)}{OPEN}"
+            stamp = _next_stamp(self.folder)
+            path = self.folder / f"{stamp}-{os.getpid()}-{secrets.token_hex(3)}{self._ending}{OPEN}"
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
             if _locked(handle, path):
                 break
@@ -193,13 +209,43 @@ def _next_stamp(folder: Path) -> str:
     return now
 
 
-def adopt_orphans(folder: Path) -> int:
-    """Hand over the segments of workers that died, their torn tails cut; how many those were."""
+def adopt_orphans(folder: Path, quiet_s: float = 0.0) -> int:
+    """Hand over the segments of workers that died, their torn tails cut; how many those were. With `quiet_s` only those
+    that nobody has written to for so long."""
     adopted = 0
     for path in sorted(folder.glob(f"*{OPEN}")):
         with contextlib.suppress(OSError):  # a disk that cannot be written now: next time
-            adopted += _adopt(path)
+            if not quiet_s or _quiet_s(path) >= quiet_s:
+                adopted += _adopt(path)
     return adopted
+
+
+def adopt_all_orphans(log: Path, instance: str) -> int:
+    """The same for a whole log, by a process of this instance. A lock may not reach other hosts, and one that does ends
+    when its host is cut off: their segments are left alone as long as they may be in use."""
+    here = {log, log / instance}
+    return sum(adopt_orphans(folder, 0.0 if folder in here else QUIET_S) for folder in _folders(log))
+
+
+def remove_unused(log: Path) -> list[str]:
+    """Remove the empty folders of instances that gave no sign of life for a week; their names."""
+    removed = []
+    for folder in _folders(log)[1:]:
+        with contextlib.suppress(OSError):  # it has files, or went already
+            if _quiet_s(folder) >= _UNUSED_S:
+                folder.rmdir()
+                removed.append(folder.name)
+    return removed
+
+
+def _quiet_s(path: Path) -> float:
+    """Seconds since a file or folder was changed. Both instants are of the file system, not of a host's clock."""
+    probe = path.parent / f".now-{secrets.token_hex(8)}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime - path.stat().st_mtime
+    finally:
+        probe.unlink()
 
 
 def _adopt(path: Path) -> bool:
@@ -242,18 +288,39 @@ def files_of(folder: Path, *suffixes: str) -> list[Path]:
         raise LogUnreadable(f"{folder}: cannot be listed ({error.strerror}); name a folder you may read") from error
 
 
-def open_segment(folder: Path, name: str) -> BinaryIO | None:
+def _folders(log: Path) -> list[Path]:
+    """The folder of a log, and those of instances below it. Raises OSError."""
+    try:
+        return [log, *sorted(path for path in log.iterdir() if path.is_dir())]
+    except FileNotFoundError:
+        return []
+
+
+def segments_of(log: Path, *suffixes: str) -> list[Path]:
+    """The segments of a log with these suffixes, of all instances, by name. Raises LogUnreadable."""
+    paths = files_of(log, *suffixes)
+    with contextlib.suppress(OSError):  # `files_of` has told
+        for folder in _folders(log)[1:]:
+            paths += files_of(folder, *suffixes)
+    return sorted(paths, key=lambda path: path.name)
+
+
+def segment_path(log: Path, name: str, suffix: str) -> Path:
+    """Where the segment of this name lies in a log."""
+    return log / name.partition(OF_INSTANCE)[2] / f"{name}{suffix}"
+
+
+def open_segment(log: Path, name: str) -> BinaryIO | None:
     """A segment's file for reading bytes, or None if it is not there any more. Raises LogUnreadable."""
     # The name changes twice, open to ready to done: a reader that misses one finds the next.
     for suffix in (OPEN, READY, DONE, DONE):
+        path = segment_path(log, name, suffix)
         try:
-            return open_file(folder / f"{name}{suffix}")
+            return open_file(path)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise LogUnreadable(
-                f"{folder / name}{suffix}: cannot be read ({error.strerror}); correct its permissions"
-            ) from error
+            raise LogUnreadable(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
     return None
 
 

@@ -180,7 +180,7 @@ def sum_counts(parts: Iterable[ReleaseCounts]) -> ReleaseCounts:
 
 def writer_name(part: str) -> str:
     """A name for the counts of one policy by this process, another at each call; `part` says what it does."""
-    return f"{part}-{os.getpid()}-{token_hex(3)}"
+    return f"{part}-{os.getpid()}-{token_hex(6)}"
 
 
 def _sum(left: _Counts, right: _Counts) -> _Counts:

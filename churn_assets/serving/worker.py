@@ -70,9 +70,16 @@ class Worker:
         )
         self.shadow = Shadow(settings, self._shadow_policy, self.metrics, self._report_shadow)
         report = partial(log_event, self.logger)
-        self.guard = ReleaseGuard(home, report) if follows_pointer else None  # a packed bundle has no releases
+        # An instance that may not write its home leaves releases and the loop to the host that may; a packed bundle
+        # has no releases.
+        self.leads = os.access(home.home, os.W_OK) or not home.home.exists()
+        self.guard = ReleaseGuard(home, report) if follows_pointer and self.leads else None
         segment = Segment(
-            home.predlog_dir, settings.log_segment_bytes, settings.log_segment_s, report=self._report_segment
+            home.predlog_dir,
+            settings.log_segment_bytes,
+            settings.log_segment_s,
+            report=self._report_segment,
+            instance=settings.instance,
         )
         self.log: LogWriter | None = None
         if settings.log:
@@ -97,8 +104,11 @@ class Worker:
             log_event(self.logger, logging.WARNING, "no model", reason=self.watcher.missing)
         # Two look for models: while one loads, the other still finds that the policy was replaced.
         checks = [self._repeat(self._check_model, self.settings.poll_s) for _ in range(2)]
-        checks += [self._repeat(self._check_keys, KEYS_S), self._repeat(self.loop.check, WATCH_S)]
-        checks += [self._repeat(self._check_release, GUARD_S), self._repeat(self._write_counts, COUNTS_S)]
+        checks += [self._repeat(self._check_keys, KEYS_S), self._repeat(self._write_counts, COUNTS_S)]
+        if self.leads:
+            checks += [self._repeat(self.loop.check, WATCH_S), self._repeat(self._check_release, GUARD_S)]
+        else:
+            log_event(self.logger, logging.INFO, "the home is read-only: releases and the loop are watched elsewhere")
         tasks = (*checks, self._report_refusals(), self._watch_log(), self.connections.watch(), self.shadow.run())
         self._tasks = [asyncio.create_task(task) for task in tasks]
 
@@ -126,7 +136,7 @@ class Worker:
         try:
             if self._limiter is None:  # opened here, so that a full home is no reason not to start
                 limit = RateLimit(self.settings.rate_per_s, self.settings.rate_burst)
-                self._limiter = RateLimiter(self.home, limit)
+                self._limiter = RateLimiter(self.settings.run_dir or self.home, limit)
             return admit(self._limiter, key)
         except OSError as error:
             log_event(self.logger, logging.ERROR, "requests cannot be counted", reason=str(error))

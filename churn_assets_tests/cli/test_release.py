@@ -102,6 +102,12 @@ def test_of_two_who_throw_a_canary_out_the_second_leaves_the_champion(home, chur
     assert require_champion(settings.home).version == v0
 
 
+def test_the_watch_says_what_it_sees(home, churn):  # noqa: F811
+    assert churn("release", "watch", "--once") == "no release runs\n"
+    churn("release", "canary", home[3], *WHO)
+    assert churn("release", "watch", "--once").startswith("r000003: hold: step 1 of 2")
+
+
 def test_status_and_history_say_what_runs_and_what_was_thrown_out(home, churn):  # noqa: F811
     settings, _, v1, v2 = home
     assert f"champion {v1} answers everybody; policy r000002" in churn("release", "status")

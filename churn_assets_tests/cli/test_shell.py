@@ -15,14 +15,14 @@ from churn_assets_tests.strategies import ROOT
 
 TOP_LEVEL = [
     "pyproject.toml", "constraints.txt", "Makefile", "README.md", "CHANGELOG.md", "LICENSE", "workspace.yaml",
-    "dagster.yaml", "bentofile.yaml", "contracts", "data", "docs", "benchmarks", "churn_assets",
+    "dagster.yaml", "bentofile.yaml", "contracts", "data", "deploy", "docs", "benchmarks", "churn_assets",
     "churn_assets_tests", ".ci/run", ".pre-commit-config.yaml", ".github/workflows/ci.yml",
     ".github/pull_request_template.md", ".github/ISSUE_TEMPLATE/bug.md", "mkdocs.yml", "CONTRIBUTING.md", "SECURITY.md",
 ]  # fmt: skip
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.M))
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
 
 
 def tracked() -> list[str]:
@@ -45,7 +45,7 @@ def test_what_ci_runs_can_be_run():
 
 
 def test_the_makefile_has_the_targets_that_are_promised():
-    assert {"run", "test", "ui", "bench", "clean", "setup"} <= TARGETS
+    assert {"run", "test", "test-deploy", "ui", "bench", "clean", "setup"} <= TARGETS
     phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
     assert phony == TARGETS
 

@@ -3,17 +3,12 @@
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from churn_assets.errors import ChurnError
+from churn_assets.promotion.rollout.watch import ReleaseWatch
 from churn_assets.settings import Settings
-
-if TYPE_CHECKING:
-    from churn_assets.promotion.rollout.guard import ReleaseGuard
-
-_LOGGER = logging.getLogger(__name__)
 
 
 def release_watch_sensor(
@@ -35,36 +30,6 @@ def release_watch_sensor(
     return release_watch
 
 
-class ReleaseWatch:
-    """The one guard of a release (`promotion.rollout.guard`), whose moves are the loop's; kept from tick to tick."""
-
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
-        self._settings, self._clock = settings, clock
-        self._guard: ReleaseGuard | None = None
-
-    def check(self) -> str:
-        """Let the policy follow the champion, judge the release that runs, and move it; what was done, or why nothing
-        was."""
-        from churn_assets.release.policy import read_policy
-
-        try:
-            policy = read_policy(self._settings.home)  # a small file: nothing else is imported while no release runs
-            if policy is None or policy.kind == "champion":
-                return "no release runs"
-            return self._judge()
-        except (ChurnError, OSError, ValueError) as error:
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-    def _judge(self) -> str:
-        from churn_assets.promotion.releases import LOOP, Releases
-        from churn_assets.promotion.rollout.guard import ReleaseGuard
-
-        Releases.of(self._settings).recover()
-        if self._guard is None:
-            self._guard = ReleaseGuard(self._settings, _report, by=LOOP, clock=self._clock)
-        return self._guard.check()
-
-
 def remind(settings: Settings, now: datetime, log: logging.Logger) -> None:
     """Raise the alert of a release that waits for a person after its deadline, by the last report of its guardrails."""
     from churn_assets.release.policy import read_policy
@@ -82,8 +47,3 @@ def remind(settings: Settings, now: datetime, log: logging.Logger) -> None:
         return
     if report is not None and (reminder := waiting_release_alerts(policy, report, now)).raised:
         HomeAlerts(settings.home).update(log, reminder, now)
-
-
-def _report(level: int, event: str, **facts: object) -> None:
-    """As the service's `log_event`, into the log of the loop."""
-    _LOGGER.log(level, "%s: %s", event, "; ".join(f"{name} {value}" for name, value in facts.items()))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from churn_assets.errors import LogUnreadable
 from churn_assets.prediction_log.records import LineHead, decode_head
 from churn_assets.prediction_log.schema import ROW_TABLES
-from churn_assets.prediction_log.segment import DONE, files_of
+from churn_assets.prediction_log.segment import DONE, files_of, segment_path, segments_of
 from churn_assets.storage.files import open_file, replacing
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def due(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> list[tupl
 
 def compact(folder: Path, segments: Path, old: Sequence[tuple[str, dt.date]]) -> int:
     """Archive the segments that are `old` and still in `segments`; the number of files made. Raises OSError."""
-    there = {path.stem for path in segments.glob(f"*{DONE}")}
+    there = {path.stem for path in segments_of(segments, DONE)}
     kept = {name for archive in archives(folder) for name in archive.names} if there else set()
     groups = list(_groups([(name, day) for name, day in old if name in there - kept], segments))
     for names in groups:
         _write(folder, segments, names)
         kept |= set(names)
     for name in sorted(there & kept):
-        (segments / f"{name}{DONE}").unlink()
+        segment_path(segments, name, DONE).unlink()
     return len(groups)
 
 
@@ -109,7 +109,7 @@ def remove(folder: Path, segments: Path, names: frozenset[str]) -> None:
     for archive in archives(folder):
         if names.issuperset(archive.names):
             archive.path.unlink()
-    for path in segments.glob(f"*{DONE}"):
+    for path in segments_of(segments, DONE):
         if path.stem in names:
             path.unlink()
 
@@ -119,7 +119,7 @@ def _groups(old: Sequence[tuple[str, dt.date]], segments: Path) -> Iterator[list
     group: list[str] = []
     size, of = 0, None
     for name, day in old:
-        more = (segments / f"{name}{DONE}").stat().st_size
+        more = segment_path(segments, name, DONE).stat().st_size
         if group and (day != of or size + more > MAX_BYTES):
             yield group
             group, size = [], 0
@@ -148,7 +148,7 @@ def _write(folder: Path, segments: Path, names: Sequence[str]) -> None:
 
 def _rows(segments: Path, names: Sequence[str]) -> Iterator[tuple[str, int, str | None, str | None, bytes]]:
     for name in names:
-        with open_file(segments / f"{name}{DONE}") as file:
+        with open_file(segment_path(segments, name, DONE)) as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     yield name, number, TORN, None, line

@@ -36,7 +36,7 @@ from churn_assets.prediction_log.records import (
     encode_line,
 )
 from churn_assets.prediction_log.schema import TYPES, literal, migrate, quoted, targets
-from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_orphans, files_of
+from churn_assets.prediction_log.segment import DONE, READY, Segment, adopt_all_orphans, remove_unused, segments_of
 from churn_assets.prediction_log.warehouse import archive
 from churn_assets.prediction_log.warehouse.connection import (
     FILE,
@@ -130,7 +130,7 @@ class IngestReport:
 
 def pending(folder: Path) -> list[Path]:
     """Segments that were handed over and not ingested, oldest first. Raises LogUnreadable."""
-    return files_of(folder, READY)
+    return segments_of(folder, READY)
 
 
 def ingest(
@@ -155,7 +155,7 @@ def ingest(
     with alone(home, patience_s):
         folder.mkdir(parents=True, exist_ok=True)
         _remove_scratch(home)
-        report.adopted = adopt_orphans(folder)
+        report.adopted = adopt_all_orphans(folder, settings.instance)
         if rebuild:  # the write-ahead log first: an old one must never be applied to a new warehouse
             for path in (home / f"{FILE}.wal", home / FILE):
                 path.unlink(missing_ok=True)
@@ -167,7 +167,8 @@ def ingest(
             for path in pending(folder):
                 session.ingest(path)
             report.quarantined_sources = session.judge(folder)
-            sync_directory(folder)
+            for changed in session.folders | {folder}:
+                sync_directory(changed)
             append_to_journal(home, connection)
             if settings.log_retention_days:
                 report.expired = archive.expire(connection, at - dt.timedelta(days=settings.log_retention_days))
@@ -179,6 +180,7 @@ def ingest(
         report.published = publish(home)
         archive.remove(settings.archive_dir, folder, gone)
         report.archived = archive.compact(settings.archive_dir, folder, old)
+        remove_unused(folder)
     if report.unreadable:
         raise LogUnreadable(
             f"{len(report.unreadable)} segments cannot be read, the first is {report.unreadable[0]}; "
@@ -207,8 +209,9 @@ class Session:
         at: dt.datetime,
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
-        self._share = settings.feedback_share
+        self._share, self._instance = settings.feedback_share, settings.instance
         self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
+        self.folders: set[Path] = set()  # in which segments were renamed
         self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
         [(self.seq, self.number)] = connection.execute(
             "SELECT coalesce(max(last_seq), 0), coalesce(max(number), 0) FROM segments"
@@ -220,6 +223,7 @@ class Session:
             if not self._connection.execute("SELECT 1 FROM segments WHERE name = ?", [path.stem]).fetchone():
                 self._load(path.stem, path, self._at)
             path.rename(path.with_suffix(DONE))
+            self.folders.add(path.parent)
         except OSError as error:
             self._report.unreadable.append(f"{path} ({error.strerror or error})")
 
@@ -231,7 +235,7 @@ class Session:
         make_views(self._connection, self._share)
         decisions = judge_sources(self._connection, self._at.replace(tzinfo=dt.UTC))
         if decisions:
-            segment = Segment(folder)
+            segment = Segment(folder, instance=self._instance)
             segment.append(b"".join(map(encode_line, decisions)))
             segment.hand_over()
             for path in pending(folder):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from churn_assets.errors import LogUnreadable, NothingIngested, QueryRefused, one_line
 from churn_assets.prediction_log.records import decode_head
-from churn_assets.prediction_log.segment import DONE, OPEN, READY, files_of, open_segment
+from churn_assets.prediction_log.segment import DONE, OPEN, READY, open_segment, segments_of
 from churn_assets.prediction_log.warehouse.archive import Archive, archives
 from churn_assets.prediction_log.warehouse.connection import FILE, has_table, ingested_names, open_published
 from churn_assets.settings import Settings
@@ -110,7 +110,7 @@ def _count(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Totals:
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     folder, archived = settings.predlog_dir, archives(settings.archive_dir)
-    handed_over = files_of(folder, READY, DONE)
+    handed_over = segments_of(folder, READY, DONE)
     there = {name for archive in archived for name in archive.names}
     there |= {path.stem for path in handed_over if path.suffix == DONE}
     incomplete = {row["name"] for row in rows(_INCOMPLETE)}
@@ -226,7 +226,7 @@ class Verdict:
 
 def segment_names(folder: Path) -> list[str]:
     """Names of the segments, open ones among them, oldest first; each name once. Raises LogUnreadable."""
-    return sorted({path.stem for path in files_of(folder, OPEN, READY, DONE)})
+    return sorted({path.stem for path in segments_of(folder, OPEN, READY, DONE)})
 
 
 def read_lines(folder: Path, counts: LogCounts | None = None, archive: Path | None = None) -> Iterator[LogLine]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import astuple
 
-from churn_assets.prediction_log.segment import DONE, READY, last_line_end
+from churn_assets.prediction_log.segment import DONE, READY, last_line_end, segment_path, segments_of
 from churn_assets.prediction_log.warehouse.archive import Archive, archives
 from churn_assets.settings import Settings
 from churn_assets.storage.files import open_file, sync_directory
@@ -114,7 +114,7 @@ def missing_segments(
     row in the journal (None if it is not there). Raises LogUnreadable for a damaged archive.
     """
     home, folder = settings.warehouse_dir, settings.predlog_dir
-    done = {path.stem for path in folder.glob(f"*{DONE}")}
+    done = {path.stem for path in segments_of(folder, DONE)}
     if last_number(home) <= number and not done - names and number:
         return
     archived = {name: archive for archive in archives(settings.archive_dir) for name in archive.names}
@@ -128,7 +128,7 @@ def missing_segments(
     unpacked: Archive | None = None
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=home) as scratch:
         for name in dict.fromkeys([*journal, *rest]):
-            files = [path for suffix in (DONE, READY) if (path := folder / f"{name}{suffix}").exists()]
+            files = [path for suffix in (DONE, READY) if (path := segment_path(folder, name, suffix)).exists()]
             if not files and name in archived:
                 if archived[name] is not unpacked:
                     unpacked = archived[name]

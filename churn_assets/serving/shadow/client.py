@@ -230,7 +230,8 @@ class Shadow:
     def _assignment(self, policy: Policy) -> Assignment:
         arms = {arm.name: ShadowedModel(str(self._home / arm.bundle), arm.sha256) for arm in policy.arms}
         bounds = self._settings.log_segment_bytes, self._settings.log_segment_s
-        return Assignment(policy.id, str(self._home), arms[CHAMPION], arms[CHALLENGER], *bounds)
+        instance = self._settings.instance
+        return Assignment(policy.id, str(self._home), arms[CHAMPION], arms[CHALLENGER], *bounds, instance)
 
     def _set_problem(self, problem: str) -> None:
         """Say each kind of problem once; how many rows it is about is no other problem."""

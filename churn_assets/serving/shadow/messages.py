@@ -18,8 +18,8 @@ class ShadowedModel(Struct, frozen=True):
 
 
 class Assignment(Struct, frozen=True):
-    """What a shadow process does until it ends: the policy, the home whose log and counts it writes, both models, and
-    the bounds of a segment."""
+    """What a shadow process does until it ends: the policy, the home whose log and counts it writes, both models,
+    the bounds of a segment, and the instance."""
 
     policy: str
     home: str
@@ -27,6 +27,7 @@ class Assignment(Struct, frozen=True):
     challenger: ShadowedModel
     segment_bytes: int
     segment_s: float
+    instance: str = ""
 
 
 class Progress(Struct, frozen=True):

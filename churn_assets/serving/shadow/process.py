@@ -56,7 +56,7 @@ class ShadowProcess:
         self._load_seconds = time.perf_counter() - start
         self._memory = max(0, process.memory_info().rss - memory)
         folder = Settings.from_environ({"CHURN_HOME": str(home)}).predlog_dir
-        self._segment = Segment(folder, assignment.segment_bytes, assignment.segment_s)
+        self._segment = Segment(folder, assignment.segment_bytes, assignment.segment_s, instance=assignment.instance)
         self._writer = writer_name("shadow")
         self._lines: list[bytes] = []
         self._handled = self._unlogged = 0

@@ -16,9 +16,10 @@ from churn_assets.alerting.alerts import open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import release_alerts
 from churn_assets.defs.release.assets import NO_RELEASE
-from churn_assets.defs.release.sensors import ReleaseWatch, release_watch_sensor
+from churn_assets.defs.release.sensors import release_watch_sensor
 from churn_assets.html.templating import external_references
 from churn_assets.promotion.releases import Releases
+from churn_assets.promotion.rollout.watch import ReleaseWatch
 from churn_assets.release.counts import ReleaseCounts, counts_folder, read_counts, write_counts
 from churn_assets.release.guardrails import LabelFigures, read_label_figures, read_report, write_label_figures
 from churn_assets.release.policy import CHALLENGER, read_policy
