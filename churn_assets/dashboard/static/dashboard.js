@@ -37,7 +37,7 @@
   }
 
   function drawAll() {
-    for (const box of document.querySelectorAll(".series")) drawSeries(box).catch(() => {});
+    for (const box of document.querySelectorAll(".series")) drawSeries(box).catch(() => {}).finally(() => { box.dataset.ready = ""; });
   }
 
   localTimes(document);

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -17,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from churn_assets.settings import Settings
 from churn_assets_tests.dashboard.browser import visit
+from churn_assets_tests.strategies import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -25,7 +27,7 @@ PHONE, TABLET, WIDE = 390, 1024, 1600
 Scheme = Literal["light", "dark"]
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 # A chart that is drawn by a script is there once its series has come.
-_DRAWN = "() => document.querySelectorAll('.series').length === document.querySelectorAll('.series .uplot').length"
+_DRAWN = "() => document.querySelector('.series:not([data-ready])') === null"
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,12 @@ def too_wide(page: Page, width: int) -> bool:
     """Whether a page is wider than a window of this width."""
     page.set_viewport_size({"width": width, "height": 900})
     return bool(page.evaluate("document.documentElement.scrollWidth") > width)
+
+
+def take_picture(page: Page, name: str, folder: Path) -> None:
+    """A picture of the tour into `folder`; with `DASHBOARD_PICTURES=1` it replaces that of the docs."""
+    pictures = ROOT / "docs" / "images"
+    file = (pictures if os.environ.get("DASHBOARD_PICTURES") else folder) / name
+    page.screenshot(path=file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert (pictures / name).is_file()

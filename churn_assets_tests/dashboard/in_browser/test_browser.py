@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from churn_assets.settings import Settings
@@ -18,12 +16,12 @@ from churn_assets_tests.dashboard.in_browser.chromium import (
     go,
     opened,
     running,
+    take_picture,
     too_wide,
     violations,
 )
 from churn_assets_tests.dashboard.test_pages import PATHS
-from churn_assets_tests.strategies import ROOT
-from churn_assets_tests.test_home_0_1 import WAITING
+from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING
 
 __all__ = ["address", "browser"]  # fixtures
 
@@ -91,20 +89,17 @@ def test_pages_of_an_empty_home_and_beside_a_damaged_report_violate_no_rule(brow
 PICTURES: dict[str, tuple[str, int, int, Scheme]] = {
     "dashboard.png": ("/", 1280, 900, "light"),
     "dashboard_model.png": (f"/models/{WAITING}", 1280, 900, "dark"),
+    "dashboard_compare.png": (f"/compare?a={CHAMPION}&b={WAITING}", 1280, 1100, "light"),
     "dashboard_phone.png": ("/calls?planned=1&capacity=100", PHONE, 844, "light"),
 }
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_of_the_tour(browser, address, tmp_path, name):
-    """`DASHBOARD_PICTURES=1 pytest churn_assets_tests/dashboard/test_browser.py -k tour` replaces those of the docs."""
+    """`DASHBOARD_PICTURES=1 pytest churn_assets_tests/dashboard/in_browser -k "tour or mouse"` replaces those of the
+    docs."""
     path, width, height, scheme = PICTURES[name]
-    file = (ROOT / "docs" / "images" if os.environ.get("DASHBOARD_PICTURES") else tmp_path) / name
-    with opened(browser, address, width, scheme) as (page, complaints):
+    with opened(browser, address, width, scheme) as (page, _):
         page.set_viewport_size({"width": width, "height": height})
-        page.goto(f"{address}{path}")
-        page.wait_for_load_state("networkidle")
-        page.screenshot(path=file)
-        assert complaints == []
-    assert file.read_bytes().startswith(b"\x89PNG")
-    assert (ROOT / "docs" / "images" / name).is_file()
+        go(page, f"{address}{path}")
+        take_picture(page, name, tmp_path)

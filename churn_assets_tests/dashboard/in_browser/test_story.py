@@ -20,7 +20,7 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.status import read_events
 from churn_assets.settings import Settings
-from churn_assets_tests.dashboard.in_browser.chromium import browser, opened, running, violations
+from churn_assets_tests.dashboard.in_browser.chromium import browser, opened, running, take_picture, violations
 from churn_assets_tests.serving.client import served, wait_for
 from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING, customer, unpack
 
@@ -139,8 +139,8 @@ def counted_soon(url: str) -> dict[str, int]:
     raise AssertionError(f"the arms have {arms}, expected rows of both")
 
 
-@pytest.mark.parametrize("kind", [Mouse, Keyboard])
-def test_from_the_waiting_challenger_to_its_answers_and_back(browser, service, undecided, kind):
+@pytest.mark.parametrize("kind", [Mouse, Keyboard], ids=["mouse", "keyboard"])
+def test_from_the_waiting_challenger_to_its_answers_and_back(browser, service, undecided, tmp_path, kind):
     challenger = Ledger(undecided.ledger_path).challenger(WAITING)
     champion = f"champion {CHAMPION} 100.0%"
     answered_soon(service, CHAMPION)
@@ -167,6 +167,8 @@ def test_from_the_waiting_challenger_to_its_answers_and_back(browser, service, u
         assert "Canary" in page.inner_text("section.release h2")
         if kind is Mouse:
             assert violations(page, "canary") == {}
+            page.set_viewport_size({"width": 1280, "height": 1250})
+            take_picture(page, "dashboard_canary.png", tmp_path)
         decide(
             page, hand, f"Promote {WAITING}", f"Promote {WAITING}",
             before=f"challenger {WAITING} 5.0%", after=f"champion {WAITING} 100.0%",
