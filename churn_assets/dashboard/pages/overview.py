@@ -212,13 +212,11 @@ def draw_overview(page: Overview) -> dict[str, Chart]:
     """The course of the answers, if there were any."""
     if not page.course:
         return {}
-    end = page.made_at.timestamp()
-    start, known = end - COURSE_DAYS * 86_400, {entry.hour: entry.answers for entry in page.course}
-    first = int(start) // 3600 * 3600
-    points = [(float(hour), float(known.get(hour, 0))) for hour in range(first, int(end) + 1, 3600)]
-    days = tuple(float(at) for at in range(first // 86_400 * 86_400 + 86_400, int(end), 86_400))
+    points = [(float(entry.hour), float(entry.answers)) for entry in page.course]
+    start, end = points[0][0], page.made_at.timestamp()
+    days = tuple(float(at) for at in range(int(start) // 86_400 * 86_400 + 86_400, int(end), 86_400))
     x = Axis("UTC", start, end, lambda at: f"{dt.datetime.fromtimestamp(at, dt.UTC):%d %b}", days)
-    largest = max(known.values())
+    largest = max(answers for _, answers in points)
     chart = lines("Answers an hour", x, Axis("answers", 0.0, 1.05 * largest, compact), [Line("answers", points)])
     return {"course": chart}
 
@@ -280,7 +278,9 @@ def _course(sources: Sources, now: dt.datetime) -> tuple[HourlyAnswers, ...]:
     since, until = hour - dt.timedelta(days=COURSE_DAYS), hour + dt.timedelta(hours=1)
     values = [instant.replace(tzinfo=None) for instant in (since, until)]
     rows = sources.log.ask(("course", since), lambda db: db.execute(_COURSE, values).fetchall())
-    return tuple(HourlyAnswers(*row) for row in rows or ())
+    known = dict(rows or ())
+    first, last = int(since.timestamp()), int(until.timestamp())
+    return tuple(HourlyAnswers(at, known.get(at, 0)) for at in range(first, last, 3600)) if known else ()
 
 
 def _freshness(sources: Sources, report: PerformanceReport | None) -> Freshness | None:

@@ -48,6 +48,7 @@ def test_the_difference_on_the_same_customers_is_that_of_the_verdict(page, made)
     same = page["same_customers"]
     assert same["pr_auc"]["low"] == pytest.approx(checks["holdout_pr_auc"].value, abs=1e-12)
     assert same["log_loss"]["low"] == pytest.approx(checks["holdout_log_loss"].value, abs=1e-9)
+    assert same["log_loss"]["value"] == pytest.approx(same["second_log_loss"] - same["first_log_loss"])
     assert same["pr_auc"]["value"] == pytest.approx(same["second_pr_auc"] - same["first_pr_auc"])
     assert f"{same['rows']} customers, {same['churned']} of them churned" in checks["holdout_rows"].message
 

@@ -21,6 +21,7 @@ from churn_assets.dashboard.pages.models.versions import METRICS, PARTS, Known, 
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.errors import BundleError, ChurnError
 from churn_assets.evaluation.bootstrap import Figure, interval
+from churn_assets.evaluation.metrics import losses
 from churn_assets.html.charts import Axis, Chart, Mark, intervals
 from churn_assets.leakage.audit import Rung
 from churn_assets.leakage.ladder import Figure as Reached
@@ -107,6 +108,8 @@ class SameCustomers:
     first_pr_auc: float
     second_pr_auc: float
     pr_auc: Figure
+    first_log_loss: float
+    second_log_loss: float
     log_loss: Figure
 
 
@@ -292,6 +295,8 @@ def _paired(sources: Sources, versions: Sequence[str]) -> SameCustomers | None:
         first_pr_auc=compared.champion,
         second_pr_auc=compared.challenger,
         pr_auc=Figure(compared.gain, *compared.interval),
+        first_log_loss=float(losses(evidence.churned, evidence.champion).mean()),
+        second_log_loss=float(losses(evidence.churned, evidence.challenger).mean()),
         log_loss=Figure(compared.log_loss_point, *interval(compared.log_loss)),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.html.charts import Axis, Chart, Mark, intervals
@@ -22,6 +22,9 @@ from churn_assets.release.guardrails import TITLES, GuardrailCheck, GuardrailRep
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy
 from churn_assets.reporting.release.collect import PAGE
 from churn_assets.reporting.release.page import difference_chart
+
+if TYPE_CHECKING:
+    import duckdb
 
 _MEASURES = {"called": "share called", "score": "mean score", "churned": "churned share", "log_loss": "log-loss"}
 _UNREADABLE = "cannot be read; the guard writes it again"
@@ -233,7 +236,15 @@ def _analysis(sources: Sources, status: ReleaseStatus, policy: Policy) -> Releas
     if not run:
         return None
     counts = {each: read_counts(home, each) for each in ids}
-    analysis = sources.log.ask(("release", ids), lambda connection: analyse(connection, run, counts))
+
+    def question(connection: duckdb.DuckDBPyConnection) -> ReleaseAnalysis | None:
+        names = connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE table_name = 'predictions'"
+        ).fetchall()
+        # A copy of before there were shadows has no row of a release; the next ingest brings the columns.
+        return analyse(connection, run, counts) if ("shadow",) in names else None
+
+    analysis = sources.log.ask(("release", ids), question)
     return analysis if analysis is not None and analysis.arms else None
 
 
