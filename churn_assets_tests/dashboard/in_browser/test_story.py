@@ -86,7 +86,7 @@ class Keyboard:
     page: Page
 
     def follow(self, text: str) -> None:
-        self._reach(f"(focused.innerText || '').includes({text!r})", text)
+        self._reach(f"focused.matches('a, button') && focused.innerText.includes({text!r})", text)
         self.page.keyboard.press("Enter")
 
     def write(self, name: str, text: str) -> None:

@@ -71,6 +71,7 @@ def test_a_person_approves(settings):
     visitor = visit(settings)
     response = visitor.post(*form_of(visitor, WAITING, "approve"), status=200)
     assert f"{WAITING} is approved by Ana." in response.text
+    assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["reject", "shadow", "canary", "ab", "promote"]
     challenger = Ledger(settings.ledger_path).challenger(WAITING)
     assert (challenger.status, str(challenger.approved_by)) == ("approved", "Ana")
     assert read_events(settings)[-1].why == "read the verdict"

@@ -12,7 +12,7 @@ from churn_assets.evaluation.bootstrap import Figure
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Challenger, Move
 from churn_assets.promotion.rollout.policies import RUNNING
-from churn_assets.release.policy import read_policy
+from churn_assets.release.policy import ANSWERING, read_policy
 from churn_assets.scoring.bundle import read_card, read_provenance
 from churn_assets.scoring.card import ModelCard
 
@@ -97,7 +97,7 @@ class Known:
             "shadow": self._is_free(version) and version in self.bundles,
             "canary": may_answer and (self._is_free(version) or (version in self.running and self.release == "shadow")),
             "ab": self._is_free(version) and may_answer,
-            "promote": version in self.running and may_answer,
+            "promote": self._may_be_promoted(version, status, may_answer),
             "end": version in self.running,
         }
         return tuple(name for name, there in possible.items() if there)
@@ -105,6 +105,10 @@ class Known:
     def _was_champion(self, version: str) -> bool:
         first = self.moves[0].before if self.moves else None
         return version in {first, *(move.to.version for move in self.moves)}
+
+    def _may_be_promoted(self, version: str, status: str, may_answer: bool) -> bool:
+        """An arm of the release that runs, or an approved challenger while no other answers beside the champion."""
+        return may_answer if version in self.running else status == "approved" and self.release not in ANSWERING
 
     def _is_free(self, version: str) -> bool:
         """Whether a release of this version can begin: none runs, and it does not answer."""
