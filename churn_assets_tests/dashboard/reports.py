@@ -34,8 +34,10 @@ def write_figures(settings: Settings, version: str) -> None:
         curves=measure.curves(scored, contract.value),
         scores=measure.score_histogram(scored),
     )
+    names = {name: name.partition(": ") for name in evidence.segments}
     segments = [
-        Segment(*name.split(": ", 1), measure.segment(scored, rows)) for name, rows in evidence.segments.items()
+        Segment(names[name][0], names[name][2], measure.segment(scored, rows))
+        for name, rows in evidence.segments.items()
     ]
     folder = report_folder(settings, version)
     folder.mkdir(parents=True)

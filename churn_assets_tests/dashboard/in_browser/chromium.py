@@ -42,9 +42,9 @@ def browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, **options: object) -> Iterator[str]:
+def running(settings: Settings) -> Iterator[str]:
     """The address of the dashboard on a free port, served by a thread of this process."""
-    config = uvicorn.Config(visit(settings, **options).dashboard.app, host="127.0.0.1", port=0, log_level="warning")
+    config = uvicorn.Config(visit(settings).dashboard.app, host="127.0.0.1", port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -94,8 +94,10 @@ def violations(page: Page, name: str) -> dict[str, list[str]]:
     page.emulate_media(color_scheme="light")
     found = {"light": Axe().run(page).response["violations"]}
     page.emulate_media(color_scheme="dark")
+    page.wait_for_function(_DRAWN)
     found["dark"] = Axe().run(page, options=COLOURS).response["violations"]
     page.emulate_media(color_scheme="light")
+    page.wait_for_function(_DRAWN)
     return {
         f"{name} {scheme} {v['id']}": [node["html"][:120] for node in v["nodes"][:3]]
         for scheme, each in found.items()
