@@ -100,7 +100,7 @@ class Sources:
         self.log = PublishedLog(settings)
         self._lock = threading.Lock()
         self._marks: deque[tuple[str, Mark]] = deque(maxlen=MOST_MARKS)
-        self._files: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+        self._files: dict[Hashable, tuple[tuple[int, int, int], Any]] = {}
 
     @property
     def ledger(self) -> Ledger:
@@ -155,14 +155,18 @@ class Sources:
 
     def parsed(self, path: Path, parse: Callable[[Path], T]) -> T:
         """What `parse` makes of a file, kept until the file changes."""
-        stamp, kept = _stamp(path), self._files.get(path)
+        return self.kept(path, path, lambda: parse(path))
+
+    def kept(self, key: Hashable, path: Path, make: Callable[[], T]) -> T:
+        """What `make` makes by means of a file, kept under `key` until the file changes."""
+        stamp, kept = _stamp(path), self._files.get(key)
         if kept is not None and kept[0] == stamp:
             return cast(T, kept[1])
-        value = parse(path)
+        value = make()
         if stamp is not None:
             if len(self._files) >= MOST_KEPT:
                 self._files.clear()
-            self._files[path] = stamp, value
+            self._files[key] = stamp, value
         return value
 
     def _report(self, asset: str, kind: type[R]) -> R | None:

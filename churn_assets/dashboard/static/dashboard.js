@@ -37,7 +37,10 @@
   }
 
   function drawAll() {
-    for (const box of document.querySelectorAll(".series")) drawSeries(box).catch(() => {});
+    for (const box of document.querySelectorAll(".series")) {
+      delete box.dataset.ready;
+      drawSeries(box).catch(() => {}).finally(() => { box.dataset.ready = ""; });
+    }
   }
 
   localTimes(document);
