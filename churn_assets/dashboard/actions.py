@@ -20,6 +20,7 @@ from churn_assets.dashboard.pages.models import Model, ModelPage, actions_of, re
 from churn_assets.dashboard.session import Viewer
 from churn_assets.dashboard.sources import Mark, Sources
 from churn_assets.errors import TransitionRefused
+from churn_assets.prediction_log.contacts import EVENTS as CONTACT_EVENTS
 from churn_assets.prediction_log.contacts import import_contacts
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.records import Person
@@ -31,7 +32,7 @@ from churn_assets.release.policy import CHAMPION
 
 MOST_LETTERS = 1000  # of a reason
 HOURS = ("1", "8", "24", "72")  # for which an alert can be mute
-EVENTS = ("contacted", "offered")  # by hand; who is left alone is drawn
+EVENTS = tuple(event for event in CONTACT_EVENTS if event != "control")  # by hand; who is left alone is drawn
 TITLES = {
     "approve": "Approve",
     "reject": "Reject",

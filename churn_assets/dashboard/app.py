@@ -29,7 +29,7 @@ from churn_assets.access.keyring import Keyring
 from churn_assets.dashboard.actions import act, handle_alert, read_confirmation, record_contact
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models import REPORT
-from churn_assets.dashboard.pages.monitoring import evidently_page
+from churn_assets.dashboard.pages.monitoring.page import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
 from churn_assets.dashboard.pages.try_customer import try_customer
 from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
