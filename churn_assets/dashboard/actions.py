@@ -226,12 +226,16 @@ def handle_alert(sources: Sources, number: int, fields: Mapping[str, str], viewe
 
 
 def record_contact(sources: Sources, fields: Mapping[str, str], viewer: Viewer) -> ActionResult:
-    """Record that a customer was contacted or got an offer, now; the same event in the same minute once. Raises
-    HTTPException for a form that does not say so, RowsRejected, LogUnavailable."""
-    who, event = person_of(fields, viewer), fields.get("event", "")
-    customer = canonical_id(fields.get("customer", ""))
+    """Record that a customer was contacted, got an offer or has agreed to stay, now; the same event in the same minute
+    once. `mark` of the fields is "event customer". Raises HTTPException for a form that does not say so, RowsRejected,
+    LogUnavailable."""
+    who = person_of(fields, viewer)
+    event, _, own_id = fields.get("mark", "").partition(" ")
+    customer = canonical_id(own_id)
     if customer is None or event not in EVENTS:
-        raise HTTPException(422, f"the form has no customer or event, expected one of: {', '.join(EVENTS)}")
+        raise HTTPException(
+            422, f"the form names no customer and event, expected one of {', '.join(EVENTS)}, a space and the id"
+        )
     now = sources.clock().astimezone(dt.UTC)
     at = now.replace(second=0, microsecond=0)
     item = {"customer_id": customer, "event": event, "contacted_at": at.isoformat(), "who": who}

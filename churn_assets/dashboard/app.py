@@ -261,7 +261,9 @@ class Dashboard:
     async def _contact(self, request: Request) -> Response:
         viewer, fields = await self.form(request, FEEDBACK)
         result = await self.in_thread(lambda: record_contact(self.sources, fields, viewer))
-        return self._done(request, viewer, result, f"/customer?id={quote(result.version)}")
+        return self._done(
+            request, viewer, result, _own_path(fields.get("back", f"/customer?id={quote(result.version)}"))
+        )
 
     async def _alert(self, request: Request) -> Response:
         viewer, fields = await self.form(request, RELEASE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_KEPT = 64  # files that are kept as they were parsed
+MOST_KEPT = 64  # values that are kept as they were made of files
 MOST_MARKS = 10_000  # contact events of this process that are remembered until the log has them
 _CONTACTS = "SELECT customer_id, event, contacted_at, {who} FROM {table}"
 _AGAIN = "run `monitor`: it is made again"
@@ -65,7 +65,7 @@ class Sources:
         self.log = PublishedLog(settings)
         self._lock = threading.Lock()
         self._marks: deque[tuple[str, Mark]] = deque(maxlen=MOST_MARKS)
-        self._files: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+        self._made: dict[Hashable, tuple[tuple[Hashable, ...], Any]] = {}
 
     def on_another_log(self) -> Sources:
         """The same sources, and what is kept of them, with a log that nobody else asks."""
@@ -126,14 +126,19 @@ class Sources:
 
     def parsed(self, path: Path, parse: Callable[[Path], T]) -> T:
         """What `parse` makes of a file, kept until the file changes."""
-        stamp, kept = stamp_of(path), self._files.get(path)
-        if kept is not None and kept[0] == stamp:
+        return self.made(path, (stamp_of(path),), lambda: parse(path))
+
+    def made(self, key: Hashable, stamps: tuple[Hashable, ...], make: Callable[[], T]) -> T:
+        """What `make` makes, kept under `key` for as long as the `stamps` of what it is made from are the same; not
+        where one of them is None."""
+        kept = self._made.get(key)
+        if kept is not None and kept[0] == stamps:
             return cast(T, kept[1])
-        value = parse(path)
-        if stamp is not None:
-            if len(self._files) >= MOST_KEPT:
-                self._files.clear()
-            self._files[path] = stamp, value
+        value = make()
+        if None not in stamps:
+            if len(self._made) >= MOST_KEPT:
+                self._made.clear()
+            self._made[key] = stamps, value
         return value
 
     def _report(self, asset: str, kind: type[R]) -> R | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.contract.model import Column, Kind
-from churn_assets.dashboard.pages.monitoring.selection import Selection
+from churn_assets.dashboard.pages.selection import Selection
 from churn_assets.html.charts import Axis, Chart, mirrored
 from churn_assets.monitoring.cutting import WHO
 from churn_assets.monitoring.profile import HIGHEST, LOWEST, PREFIX
@@ -198,8 +198,10 @@ def _missing(values: pa.ChunkedArray) -> float:
 def _numbers(kind: Kind, values: pa.ChunkedArray) -> Numbers:
     """The finite numbers; dates as days since 1970."""
     known = values.drop_null()
-    numbers = (known.cast(pa.date32()).cast(pa.int32()) if kind is Kind.DATE else known).to_numpy().astype(np.float64)
-    return numbers[np.isfinite(numbers)]
+    days = known.cast(pa.date32()).cast(pa.int32()) if kind is Kind.DATE else known
+    numbers: Numbers = np.from_dlpack(days.cast(pa.float64()).combine_chunks())  # `to_numpy` would import pandas
+    finite: Numbers = numbers[np.isfinite(numbers)]
+    return finite
 
 
 def _binned(before: Numbers, after: Numbers) -> tuple[tuple[float, ...], tuple[tuple[float, ...], tuple[float, ...]]]:

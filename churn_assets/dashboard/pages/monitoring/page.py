@@ -18,8 +18,8 @@ from churn_assets.dashboard.pages.monitoring.distributions import (
     read_distributions,
     read_outliers,
 )
-from churn_assets.dashboard.pages.monitoring.selection import Selection, as_query, read_selection, segment_columns
 from churn_assets.dashboard.pages.monitoring.service import ServiceFigures, draw_service, read_service
+from churn_assets.dashboard.pages.selection import Selection, as_query, read_selection, segment_columns
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.html.charts import Chart, Mark, bars, over_periods
 from churn_assets.monitoring.cutting import WHO

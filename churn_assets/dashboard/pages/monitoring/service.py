@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from churn_assets.dashboard.pages.monitoring.selection import Selection
+from churn_assets.dashboard.pages.selection import Selection
 from churn_assets.dashboard.sources import Sources
 from churn_assets.html.charts import Axis, Chart, Line, compact, histogram, lines
 from churn_assets.monitoring.performance.service import FAULTS, Requests, requests_between
