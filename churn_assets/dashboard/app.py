@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -26,9 +27,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_assets.access.keyring import Keyring
-from churn_assets.dashboard.actions import act, handle_alert, read_confirmation, record_contact
+from churn_assets.dashboard.actions import handle_alert, record_contact
+from churn_assets.dashboard.moves import act, read_ab, read_confirmation, start_ab
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
-from churn_assets.dashboard.pages.models import REPORT
+from churn_assets.dashboard.pages.models.model import REPORT
 from churn_assets.dashboard.pages.monitoring.page import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
 from churn_assets.dashboard.pages.try_customer import try_customer
@@ -39,6 +41,8 @@ from churn_assets.errors import ChurnError, HomeBusy, KeysUnreadable, RollbackRe
 from churn_assets.html.templating import render
 from churn_assets.monitoring.windows import to_json
 from churn_assets.promotion.status import report_folder
+from churn_assets.release.counts import counts_folder
+from churn_assets.reporting.release.collect import PAGE
 from churn_assets.storage.files import read_file
 
 LOGGER = "churn.dashboard"
@@ -54,7 +58,7 @@ _SHEETS = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-_VERSION = re.compile(r"[0-9a-f]{16}")
+_VERSION, _POLICY = re.compile(r"[0-9a-f]{16}"), re.compile(r"r\d{6,}")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -103,6 +107,9 @@ class Dashboard:
             Route("/alerts/{number:int}", self._alert, methods=["POST"]),
             Route("/try", self._try, methods=["POST"]),
             *pages,
+            Route("/ab", self._confirm_ab, methods=["GET"]),
+            Route("/ab", self._ab, methods=["POST"]),
+            Route("/releases/{policy}/report", self._release_report),
             Route("/models/{version}/{action}", self._confirm, methods=["GET"]),
             Route("/models/{version}/{action}", self._act, methods=["POST"]),
         ]
@@ -254,6 +261,18 @@ class Dashboard:
         self._logger.info("%s %s by %s", names["action"], names["version"], viewer.name or fields.get("by", ""))
         return self._done(request, viewer, result, f"/models/{result.version}")
 
+    async def _confirm_ab(self, request: Request) -> Response:
+        viewer, parameters = self.require(request, RELEASE), dict(request.query_params)
+        page = await self.in_thread(lambda: read_ab(self.sources, parameters))
+        frame = self.frame(request, "Start an A/B", viewer)
+        return self.answer(request, render("dashboard/templates/ab.html.j2", frame=frame, page=page))
+
+    async def _ab(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, RELEASE)
+        result = await self.in_thread(lambda: start_ab(self.sources, fields, viewer))
+        self._logger.info("ab by %s", viewer.name or fields.get("by", ""))
+        return self._done(request, viewer, result, "/models")
+
     def _done(self, request: Request, viewer: Viewer, result: Any, back: str) -> Response:
         frame = self.frame(request, "Done", viewer)
         return HTMLResponse(render("dashboard/templates/done.html.j2", frame=frame, page=result, back=back))
@@ -292,6 +311,18 @@ class Dashboard:
         path = report_folder(self.sources.settings, version) / REPORT
         if not _VERSION.fullmatch(version) or not path.is_file():
             raise HTTPException(404, f"there is no report of model {version[:40]!r}, expected one that /models names")
+        return await self._in_sandbox(path)
+
+    async def _release_report(self, request: Request) -> Response:
+        """The report of a release, as that of a model."""
+        self.require(request, VIEW)
+        policy = request.path_params["policy"]
+        path = counts_folder(self.sources.settings.home, policy) / PAGE
+        if not _POLICY.fullmatch(policy) or not path.is_file():
+            raise HTTPException(404, f"there is no report of policy {policy[:40]!r}, expected one that /models names")
+        return await self._in_sandbox(path)
+
+    async def _in_sandbox(self, path: Path) -> Response:
         content = await self.in_thread(lambda: read_file(path))
         return Response(content, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
 

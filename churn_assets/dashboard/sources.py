@@ -126,7 +126,11 @@ class Sources:
 
     def parsed(self, path: Path, parse: Callable[[Path], T]) -> T:
         """What `parse` makes of a file, kept until the file changes."""
-        return self.made(path, (stamp_of(path),), lambda: parse(path))
+        return self.kept(path, path, lambda: parse(path))
+
+    def kept(self, key: Hashable, path: Path, make: Callable[[], T]) -> T:
+        """What `make` makes by means of a file, kept under `key` until the file changes."""
+        return self.made(key, (stamp_of(path),), make)
 
     def made(self, key: Hashable, stamps: tuple[Hashable, ...], make: Callable[[], T]) -> T:
         """What `make` makes, kept under `key` for as long as the `stamps` of what it is made from are the same; not

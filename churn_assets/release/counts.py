@@ -61,6 +61,19 @@ class ArmCounts(msgspec.Struct):
             place = seconds_bin(seconds)
             self.seconds[place] = self.seconds.get(place, 0) + 1
 
+    def share(self, total: float) -> float | None:
+        """A sum of the scored rows as a mean over them, None without a row."""
+        return total / self.rows if self.rows else None
+
+    def quantile_ms(self, share: float) -> float | None:
+        """A quantile of the scoring times in milliseconds, the upper end of its bin; None without a time."""
+        total, up_to = sum(self.seconds.values()), 0
+        for place in sorted(self.seconds):
+            up_to += self.seconds[place]
+            if up_to >= share * total:
+                return seconds_of(place) * 1e3
+        return None
+
 
 class SeenCustomers:
     """Which customers were counted before, in half a megabyte: a bit for each of four million places of their hash.
@@ -91,6 +104,21 @@ class PairCounts(msgspec.Struct):
     difference_sum: float = 0.0
     difference_squares: float = 0.0
     dropped: int = 0
+
+    @property
+    def agreement(self) -> float:
+        """The share of rows that both decide alike; 1 without a row."""
+        return 1.0 - self.flips / max(1, self.rows)
+
+    @property
+    def mean_difference(self) -> float:
+        """The mean difference of the scores; 0 without a row."""
+        return self.difference_sum / max(1, self.rows)
+
+    @property
+    def sd_difference(self) -> float:
+        """The standard deviation of the differences; 0 without a row."""
+        return float(max(0.0, self.difference_squares / max(1, self.rows) - self.mean_difference**2) ** 0.5)
 
 
 class ReleaseCounts(msgspec.Struct):

@@ -14,22 +14,12 @@
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   }
 
-  // Hours without a row have none of what is counted.
-  function fill(rows, {x, from, to, step}, names) {
-    const known = new Set(rows.map(row => row[x]));
-    for (let at = Number(from); at <= Number(to); at += Number(step)) {
-      if (!known.has(at)) rows.push({[x]: at, ...Object.fromEntries(names.map(name => [name, 0]))});
-    }
-    rows.sort((one, other) => one[x] - other[x]);
-  }
-
   async function drawSeries(box) {
     const answer = await fetch(box.dataset.source, {headers: {accept: "application/json"}});
     if (!answer.ok) return; // the drawn chart stays
     const rows = box.dataset.series.split(".").reduce((value, name) => value?.[name], await answer.json());
     if (!rows?.length) return;
     const names = box.dataset.y.split(",");
-    if (box.dataset.to) fill(rows, box.dataset, names);
     const data = [rows.map(row => row[box.dataset.x]), ...names.map(name => rows.map(row => row[name]))];
     const colours = ["--a", "--b", "--good"].map(colour);
     const axis = {stroke: colour("--soft"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
@@ -47,7 +37,10 @@
   }
 
   function drawAll() {
-    for (const box of document.querySelectorAll(".series")) drawSeries(box).catch(() => {});
+    for (const box of document.querySelectorAll(".series")) {
+      delete box.dataset.ready;
+      drawSeries(box).catch(() => {}).finally(() => { box.dataset.ready = ""; });
+    }
   }
 
   localTimes(document);

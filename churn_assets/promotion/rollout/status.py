@@ -12,7 +12,7 @@ from churn_assets.errors import PolicyCorrupt
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.rollout.policies import RUNNING, Policies
-from churn_assets.release.counts import GUARDRAILS, counts_folder, read_counts
+from churn_assets.release.counts import GUARDRAILS, ReleaseCounts, counts_folder, read_counts, sum_counts
 from churn_assets.release.policy import CHAMPION, POLICY, Policy, read_policy
 from churn_assets.storage.files import read_json_object
 
@@ -124,6 +124,15 @@ def challenger_rows(home: Path, policy: Policy) -> int:
     """How many rows arms other than the champion's have scored under this policy."""
     counts = read_counts(home, policy.id).arms
     return sum(counts[arm.name].rows for arm in policy.arms if arm is not policy.champion and arm.name in counts)
+
+
+def live_counts(status: ReleaseStatus, home: Path) -> ReleaseCounts:
+    """Arms of the policies of the kind that is in force, pairs of the whole release: what a shadow has scored is no
+    answer of the canary that follows it."""
+    kinds = {move.after.id: move.after.kind for move in status.moves}
+    parts = {policy_id: read_counts(home, policy_id) for policy_id in status.rollout}
+    own = [part for policy_id, part in parts.items() if status.policy and kinds[policy_id] == status.policy.kind]
+    return ReleaseCounts(sum_counts(own).arms, sum_counts(parts.values()).pairs)
 
 
 def _problem(home: Path, policy: Policy | None) -> str:

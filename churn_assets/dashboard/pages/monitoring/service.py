@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -117,7 +117,7 @@ def read_service(sources: Sources, now: dt.datetime, days: int, selection: Selec
         ),
         refusals=tuple(Refusals(cause, count, cause in FAULTS) for cause, count in rows(_CAUSES, {})),
         latency=tuple(LatencyBin(edge, count) for edge, count in zip(LATENCY_EDGES_MS, counts, strict=True)),
-        hours=tuple(Hour(*row) for row in rows(_BY_HOUR.format(where=where), values)),
+        hours=_every_hour(since, until, rows(_BY_HOUR.format(where=where), values)),
     )
 
 
@@ -137,19 +137,21 @@ def draw_service(service: ServiceFigures, now: dt.datetime) -> dict[str, Chart]:
     return charts
 
 
+def _every_hour(since: dt.datetime, until: dt.datetime, rows: Sequence[tuple[Any, ...]]) -> tuple[Hour, ...]:
+    """Also those without a row, if there is one with a row."""
+    known = {row[0]: Hour(*row) for row in rows}
+    hours = range(int(since.timestamp()), int(until.timestamp()), 3600) if known else ()
+    return tuple(known.get(hour, Hour(hour, 0, None, None, 0)) for hour in hours)
+
+
 def _draw_hours(service: ServiceFigures, now: dt.datetime) -> Chart:
-    start, end, known = service.since_at.timestamp(), now.timestamp(), {entry.hour: entry for entry in service.hours}
-    hours = range(int(start), int(end) + 1, 3600)
-    counts = {
-        "answers": [known[hour].answers if hour in known else 0 for hour in hours],
-        "refused": [known[hour].refused if hour in known else 0 for hour in hours],
-    }
+    start, end = service.since_at.timestamp(), now.timestamp()
     drawn = [
-        Line(name, [(float(at), float(count)) for at, count in zip(hours, values, strict=True)], style)
-        for (name, values), style in zip(counts.items(), "ab", strict=True)
+        Line("answers", [(float(entry.hour), float(entry.answers)) for entry in service.hours], "a"),
+        Line("refused", [(float(entry.hour), float(entry.refused)) for entry in service.hours], "b"),
     ]
     step, form = (6 * 3600, "%H:%M") if service.days == 1 else (86_400 * max(1, service.days // 6), "%d %b")
     ticks = tuple(float(at) for at in range(int(start) // step * step + step, int(end), step))
     x = Axis("UTC", start, end, lambda at: f"{dt.datetime.fromtimestamp(at, dt.UTC):{form}}", ticks)
-    largest = max(max(values) for values in counts.values()) or 1
+    largest = max(max(entry.answers, entry.refused) for entry in service.hours)
     return lines("Answers and refused requests an hour", x, Axis("an hour", 0.0, 1.05 * largest, compact), drawn)

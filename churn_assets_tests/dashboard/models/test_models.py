@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,6 +12,9 @@ from churn_assets.access.keys import KeyStore
 from churn_assets.alerting.alerts import open_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.contract.load import load_contract
+from churn_assets.dashboard.moves import act
+from churn_assets.dashboard.session import Viewer
+from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.status import read_events
@@ -50,7 +54,7 @@ def test_the_verdict_is_shown_line_by_line(visitor, made):
     assert all(" ".join(check.message.split()) in text for check in verdict.checks)
     assert page["actions"] == ["shadow"]
     assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["approve", "reject", "shadow"]
-    assert visitor.json(f"/models/{FIRST}.json")["actions"] == ["roll-back", "shadow", "canary"]
+    assert visitor.json(f"/models/{FIRST}.json")["actions"] == ["roll-back", "shadow", "canary", "ab"]
     assert visitor.json(f"/models/{CHAMPION}.json")["actions"] == []
 
 
@@ -67,6 +71,7 @@ def test_a_person_approves(settings):
     visitor = visit(settings)
     response = visitor.post(*form_of(visitor, WAITING, "approve"), status=200)
     assert f"{WAITING} is approved by Ana." in response.text
+    assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["reject", "shadow", "canary", "ab", "promote"]
     challenger = Ledger(settings.ledger_path).challenger(WAITING)
     assert (challenger.status, str(challenger.approved_by)) == ("approved", "Ana")
     assert read_events(settings)[-1].why == "read the verdict"
@@ -112,15 +117,18 @@ def test_of_two_people_the_second_sees_what_the_first_has_done(settings):
 def test_a_release_is_started_shown_and_ended(settings):
     visitor = visit(settings)
     assert visitor.json("/models.json")["release"] is None
+    confirmation = visitor.get(f"/models/{WAITING}/shadow").text
+    assert "none: it scores only" in confirmation
     assert "Policy r00000" in visitor.post(*form_of(visitor, WAITING, "shadow"), status=200).text
     policy = read_policy(settings.home)
     assert (policy.kind, policy.challenger.version, policy.by, policy.why) == (
         "shadow", WAITING, "Ana", "read the verdict"
     )  # fmt: skip
     release = visitor.json("/models.json")["release"]
-    assert (release["policy"], release["is_running"], release["arms"]) == (
-        policy.id, True, [["challenger", WAITING, 0.0], ["champion", CHAMPION, 1.0]]
-    )  # fmt: skip
+    assert (release["policy"], release["is_running"]) == (policy.id, True)
+    assert [(arm["name"], arm["version"], arm["weight"]) for arm in release["arms"]] == [
+        ("challenger", WAITING, 0.0), ("champion", CHAMPION, 1.0)
+    ]  # fmt: skip
     assert visitor.json(f"/models/{WAITING}.json")["actions"] == ["approve", "reject", "end"]
     assert visitor.json(f"/models/{FIRST}.json")["actions"] == ["roll-back"]
     visitor.post(*form_of(visitor, WAITING, "end"), status=200)
@@ -185,7 +193,6 @@ def test_a_form_without_its_token_changes_nothing(settings):
 def test_a_report_is_shown_in_a_sandbox_and_no_other_file(settings):
     visitor = visit(settings)
     folder = settings.reports_dir / CHAMPION
-    folder.mkdir(parents=True)
     (folder / "model_report.html").write_text("<p>the report</p>")
     (settings.home / "model_report.html").write_text("another file")
     response = visitor.client.get(f"/models/{CHAMPION}/report")
@@ -204,3 +211,57 @@ def test_a_damaged_bundle_is_named_beside_the_others(settings):
     assert "card.json" in models[REFUSED]
     assert not models[CHAMPION]
     assert "card.json" in visitor.get(f"/models/{REFUSED}").text
+
+
+def test_the_confirmation_shows_who_answers_before_and_after(visitor):
+    def shares(path):
+        text = visitor.get(path).text
+        now, after = text.split(" Now ")[1].split(" After ")
+        return now, after.split(" Why, for the history")[0]
+
+    now, after = shares(f"/models/{FIRST}/roll-back")
+    assert f"champion {CHAMPION} 100.0%" in now
+    assert f"champion {FIRST} 100.0%" in after
+    assert "former champion" in now
+    now, after = shares(f"/models/{FIRST}/canary")
+    assert f"challenger {FIRST} 5.0% champion {CHAMPION} 95.0%" in after
+    now, after = shares(f"/models/{WAITING}/reject")
+    assert "waiting approval" in now
+    assert "rejected" in after
+
+
+def test_the_history_says_what_was_and_what_is(settings):
+    visitor = visit(settings)
+    visitor.post(*form_of(visitor, FIRST, "canary"), status=200)
+    visitor.post(*form_of(visitor, FIRST, "promote"), status=200)
+    newest, move, canary = (visitor.json("/models.json")["history"][place] for place in (0, 1, 2))
+    assert {newest["after"], move["after"]} == {f"champion {FIRST}", f"champion {FIRST} answers everybody"}
+    assert canary["before"] == f"champion {CHAMPION} answers everybody"
+    assert canary["after"].startswith(f"canary of {FIRST} (0.05 of the customers")
+    assert all(event["by"] == "Ana" and event["why"] and event["at"] for event in (newest, move, canary))
+    assert f"champion {CHAMPION} answers everybody" in visitor.get("/models").text
+
+
+def test_of_two_people_in_the_same_instant_one_wins(settings):
+    people = [visit(settings) for _ in range(2)]
+    forms = [form_of(person, FIRST, action) for person, action in zip(people, ("shadow", "canary"), strict=True)]
+    # Both forms are of one state of the home: whoever comes second finds another.
+    with ThreadPoolExecutor(2) as pool:
+        dashboards = [person.dashboard.sources for person in people]
+        results = list(pool.map(_acted, dashboards, forms))
+    assert sorted(result is None for result in results) == [False, True]
+    (refusal,) = [result for result in results if result is not None]
+    assert "expected" in refusal
+    moves = [move for move in Ledger(settings.ledger_path).policy_moves("done") if move.kind in ("shadow", "canary")]
+    assert len(moves) == 1
+
+
+def _acted(sources, form):
+    """None for an action that was done, else what the person is told."""
+    path, fields = form
+    _, _, version, action = path.split("/")
+    try:
+        act(sources, action, version, fields, Viewer(None, "token"))
+    except TransitionRefused as error:
+        return str(error)
+    return None
