@@ -63,6 +63,7 @@ class Settings:
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
     ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
     customers. `instance` names this host among those that share the home, each with a folder of segments of its own.
+    `dashboard_url` is where people reach the dashboard, "" where that is not known.
     """
 
     root: Path
@@ -83,6 +84,7 @@ class Settings:
     feedback_share: float = 0.5
     instance: str = ""
     own_segments: Path | None = None
+    dashboard_url: str = "http://localhost:3001"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -117,6 +119,7 @@ class Settings:
             feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
             instance=read.label("CHURN_INSTANCE"),
             own_segments=read.folder("CHURN_SEGMENTS_DIR"),
+            dashboard_url=_dashboard_url(read),
         )
 
     @property
@@ -391,6 +394,15 @@ def _tool_home(home: Path) -> Path:
         return home
     user = getattr(os, "getuid", lambda: "user")()
     return Path(tempfile.gettempdir()) / f"churn-homes-{user}" / sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _dashboard_url(read: EnvironReader) -> str:
+    """As named, else on this machine; "" where others are reached too: they know this machine by another name."""
+    own = f"http{'s' if read.environ.get('CHURN_TLS_CERT') else ''}://localhost"
+    port = read.whole("CHURN_DASHBOARD_PORT", DashboardSettings.port, 1, 65_535)
+    local = read.text("CHURN_HOST", DashboardSettings.host) in ("127.0.0.1", "::1", "localhost")
+    named = read.environ.get("CHURN_DASHBOARD_URL", "")
+    return read.url("CHURN_DASHBOARD_URL", f"{own}:{port}") if named or local else ""
 
 
 def _mlflow_uri(given: str | None, home: Path) -> str:

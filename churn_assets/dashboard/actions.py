@@ -12,11 +12,12 @@ from churn_assets.alerting.alerts import acknowledge_alert, mute_alert
 from churn_assets.contract.values import canonical_id
 from churn_assets.dashboard.session import Viewer
 from churn_assets.dashboard.sources import Mark, Sources
+from churn_assets.prediction_log.contacts import EVENTS as CONTACT_EVENTS
 from churn_assets.prediction_log.contacts import import_contacts
 
 MOST_LETTERS = 1000  # of a reason
 HOURS = ("1", "8", "24", "72")  # for which an alert can be mute
-EVENTS = ("contacted", "offered")  # by hand; who is left alone is drawn
+EVENTS = tuple(event for event in CONTACT_EVENTS if event != "control")  # by hand; who is left alone is drawn
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,16 @@ def handle_alert(sources: Sources, number: int, fields: Mapping[str, str], viewe
 
 
 def record_contact(sources: Sources, fields: Mapping[str, str], viewer: Viewer) -> ActionResult:
-    """Record that a customer was contacted or got an offer, now; the same event in the same minute once. Raises
-    HTTPException for a form that does not say so, RowsRejected, LogUnavailable."""
-    who, event = person_of(fields, viewer), fields.get("event", "")
-    customer = canonical_id(fields.get("customer", ""))
+    """Record that a customer was contacted, got an offer or has agreed to stay, now; the same event in the same minute
+    once. `mark` of the fields is "event customer". Raises HTTPException for a form that does not say so, RowsRejected,
+    LogUnavailable."""
+    who = person_of(fields, viewer)
+    event, _, own_id = fields.get("mark", "").partition(" ")
+    customer = canonical_id(own_id)
     if customer is None or event not in EVENTS:
-        raise HTTPException(422, f"the form has no customer or event, expected one of: {', '.join(EVENTS)}")
+        raise HTTPException(
+            422, f"the form names no customer and event, expected one of {', '.join(EVENTS)}, a space and the id"
+        )
     now = sources.clock().astimezone(dt.UTC)
     at = now.replace(second=0, microsecond=0)
     item = {"customer_id": customer, "event": event, "contacted_at": at.isoformat(), "who": who}

@@ -31,7 +31,7 @@ from churn_assets.dashboard.actions import handle_alert, record_contact
 from churn_assets.dashboard.moves import act, read_ab, read_confirmation, start_ab
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models.model import REPORT
-from churn_assets.dashboard.pages.monitoring import evidently_page
+from churn_assets.dashboard.pages.monitoring.page import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
 from churn_assets.dashboard.pages.try_customer import try_customer
 from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
@@ -280,7 +280,9 @@ class Dashboard:
     async def _contact(self, request: Request) -> Response:
         viewer, fields = await self.form(request, FEEDBACK)
         result = await self.in_thread(lambda: record_contact(self.sources, fields, viewer))
-        return self._done(request, viewer, result, f"/customer?id={quote(result.version)}")
+        return self._done(
+            request, viewer, result, _own_path(fields.get("back", f"/customer?id={quote(result.version)}"))
+        )
 
     async def _alert(self, request: Request) -> Response:
         viewer, fields = await self.form(request, RELEASE)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from churn_assets.access.keyring import check_address
 from churn_assets.dashboard.app import Dashboard
+from churn_assets.dashboard.follower import LogFollower
 from churn_assets.dashboard.sources import Sources
 from churn_assets.settings import DashboardSettings, Settings
 
@@ -18,8 +19,10 @@ def run_dashboard(settings: Settings, dashboard: DashboardSettings, environ: Map
     import uvicorn
 
     check_address(dashboard.host, dashboard, "dashboard", RISK, "view")
+    sources = Sources(settings, dashboard, environ)
+    LogFollower(sources).start()
     uvicorn.run(
-        Dashboard(Sources(settings, dashboard, environ)).app,
+        Dashboard(sources).app,
         host=dashboard.host,
         port=dashboard.port,
         log_level="warning",

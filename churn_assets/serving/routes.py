@@ -389,9 +389,9 @@ class Handlers:
 
     async def index(self, request: Request) -> Response:
         """The page for people."""
-        watcher = self._worker.watcher
+        watcher, dashboard = self._worker.watcher, self._worker.home_settings.dashboard_url
         nonce = token_urlsafe(16)
-        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing, nonce)
+        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing, nonce, dashboard)
         return HTMLResponse(page, headers=page_headers(nonce))
 
     async def docs(self, request: Request) -> Response:

@@ -33,7 +33,7 @@ _COURSE = """
 """
 _FRESHNESS = """
     SELECT (SELECT max(scored_at) FROM answers), (SELECT max(ingested_at) FROM segments),
-        (SELECT max(received_at) FROM outcomes)
+        (SELECT max(received_at) FROM feedback)
 """
 
 

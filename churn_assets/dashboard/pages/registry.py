@@ -12,7 +12,7 @@ from churn_assets.dashboard.pages.customer import draw_customer, read_customer
 from churn_assets.dashboard.pages.models.compare import draw_comparison, read_comparison
 from churn_assets.dashboard.pages.models.listing import draw_models, read_models
 from churn_assets.dashboard.pages.models.model import draw_model, read_model
-from churn_assets.dashboard.pages.monitoring import draw_monitoring, read_monitoring
+from churn_assets.dashboard.pages.monitoring.page import draw_monitoring, read_monitoring
 from churn_assets.dashboard.pages.overview import draw_overview, read_overview
 from churn_assets.dashboard.pages.performance import draw_performance, read_performance
 from churn_assets.dashboard.pages.try_customer import draw_try, read_try
@@ -37,6 +37,11 @@ class Page:
     draw: Callable[[Any], dict[str, Chart]] = _nothing
     menu: str = ""
     scope: str = VIEW
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether the page can be read without parameters."""
+        return bool(self.menu)
 
     @property
     def json_path(self) -> str:

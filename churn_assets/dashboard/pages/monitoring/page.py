@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.exceptions import HTTPException
 
-from churn_assets.dashboard.pages.distributions import Distribution, draw_distribution, read_distribution
+from churn_assets.contract.model import Contract
+from churn_assets.dashboard.pages.monitoring.distributions import (
+    Distribution,
+    OutlierRow,
+    draw_distribution,
+    read_distributions,
+    read_outliers,
+)
+from churn_assets.dashboard.pages.monitoring.service import ServiceFigures, draw_service, read_service
+from churn_assets.dashboard.pages.selection import Selection, as_query, read_selection, segment_columns
 from churn_assets.dashboard.sources import Sources, attempt
-from churn_assets.html.charts import Axis, Chart, Mark, bars, histogram, over_periods
+from churn_assets.html.charts import Chart, Mark, bars, over_periods
+from churn_assets.monitoring.cutting import WHO
 from churn_assets.monitoring.data_quality import QualityReport, WindowQuality
 from churn_assets.monitoring.drift.multivariate import Outliers
 from churn_assets.monitoring.drift.report import DriftReport, WindowDrift
 from churn_assets.monitoring.findings import Finding
-from churn_assets.monitoring.performance.service import Requests, requests_between
 from churn_assets.monitoring.windows import (
     DRIFT_HTML,
     DRIFT_JSON,
@@ -29,22 +37,25 @@ from churn_assets.monitoring.windows import (
     read_acceptance,
     read_report,
     read_windows,
+    rows_of,
     window_folder,
 )
 from churn_assets.promotion.pointer import read_champion
+from churn_assets.scoring.bundle import REFERENCE, read_reference
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
 
 DAYS = (1, 7, 30)
-LATENCY_EDGES_MS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)  # and beyond
 MOST_WINDOWS = 60  # newest ones of the timeline
-_LATENCY_BINS = ", ".join(
-    f"count(*) FILTER (latency_us >= {low * 1000} AND latency_us < {high * 1000})"
-    for low, high in pairwise((*LATENCY_EDGES_MS, 1e12))
-)
-_LATENCIES = f"SELECT {_LATENCY_BINS} FROM answers WHERE scored_at >= $since AND scored_at < $until"
-_BY_HOUR = """
-    SELECT epoch(date_trunc('hour', scored_at))::BIGINT AS hour, count(*) AS answers, avg(score) AS mean_score,
-        avg(decision::INT) AS positive_share FROM answers
-    WHERE scored_at >= $since AND scored_at < $until GROUP BY 1 ORDER BY 1
+MOST_EVENTS = 50  # newest ones of the table of drift
+FEW_COLUMNS = 12  # whose distributions are shown unless all are asked for
+_SCORES = f"""
+    SELECT count(*), avg(score), avg(decision::INT) FROM (
+        SELECT arg_max(score, seq) AS score, arg_max(decision, seq) AS decision FROM answers
+        WHERE {{rows}} AND {{where}} GROUP BY {WHO})
 """
 
 
@@ -84,6 +95,30 @@ class DriftRow:
 
 
 @dataclass(frozen=True)
+class DriftEvent:
+    """A column that drifted in a window, with the p-value and the effect that say so."""
+
+    window: int
+    last_at: str
+    column: str
+    check: str
+    p_value: float | None
+    effect: float | None
+    effect_measure: str
+    message: str
+
+
+@dataclass(frozen=True)
+class WindowScore:
+    """The scores of the customers of a window that count: their number, mean, and share predicted to churn."""
+
+    window: int
+    customers: int
+    mean_score: float | None
+    positive_share: float | None
+
+
+@dataclass(frozen=True)
 class WindowDetail:
     """One window in full; `page` says whether Evidently's page of it can be opened."""
 
@@ -101,84 +136,90 @@ class WindowDetail:
 
 
 @dataclass(frozen=True)
-class LatencyBin:
-    """Answers with a latency from `from_ms` to before the next bin's."""
+class MonitoringChoice:
+    """What the reader has chosen: "" for the newest window, all models, all customers; `segment` is "column=level",
+    `column` the one whose distribution comes first; `every` shows that of every column."""
 
-    from_ms: float
-    answers: int
-
-
-@dataclass(frozen=True)
-class Hour:
-    """The answers from an instant (seconds since 1970) to an hour later."""
-
-    hour: int
-    answers: int
-    mean_score: float
-    positive_share: float
-
-
-@dataclass(frozen=True)
-class ServiceFigures:
-    """The service in the last `days`."""
-
+    window: str
+    version: str
+    segment: str
+    column: str
     days: int
-    requests: Requests
-    latency: tuple[LatencyBin, ...]
-    hours: tuple[Hour, ...]
+    every: bool
+
+    def query(self, **changed: object) -> str:
+        """The choice as a query, with some parts changed."""
+        return as_query({**vars(self), **changed})
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """The page. `versions` are the models whose windows there are; `effect_limit` and `significance` are those of the
-    contract in use, `columns` what can be chosen for `distribution`."""
+    """The page. `versions` are the models whose windows there are, `segments` the levels by column; `effect_limit` and
+    `significance` are those of the contract in use; `columns` are those of the window's report. Drift and data quality
+    are judged over all customers of a window; `scores`, `distributions` and `outliers` are over those that count."""
 
     made_at: dt.datetime
     champion: str
-    version: str
+    choice: MonitoringChoice
     versions: tuple[str, ...]
+    segments: Mapping[str, tuple[str, ...]]
     windows: tuple[WindowEntry, ...]
     open_window: str
+    events: tuple[DriftEvent, ...]
     detail: WindowDetail | None
     effect_limit: float | None
     significance: float | None
     columns: tuple[str, ...]
-    distribution: Distribution | None
+    scores: tuple[WindowScore, ...]
+    distributions: tuple[Distribution, ...]
+    outliers: tuple[OutlierRow, ...]
     service: ServiceFigures | None
     problems: tuple[str, ...]
 
 
 def read_monitoring(sources: Sources, parameters: Mapping[str, str]) -> Monitoring:
-    """The window, column, model version and days that the parameters name, else the newest of each. Raises
-    HTTPException for a window or column that there is not."""
+    """The window, column, model version, segment and days that the parameters name, else the newest of each. Raises
+    HTTPException for one that there is not."""
     problems, now = list[str](), sources.clock()
+    days = _chosen_days(parameters.get("days", ""))
     champion = attempt(problems, lambda: read_champion(sources.settings.home))
     quality, drift = attempt(problems, sources.quality), attempt(problems, sources.drift)
     fingerprint = champion.fingerprint if champion else ""
     windows = attempt(problems, lambda: read_windows(sources.settings, fingerprint)) or [] if champion else []
     contract = attempt(problems, sources.contract) if champion else None
+    segments = segment_columns(contract)
+    selection = read_selection(segments, parameters)
     entries = _entries(sources, windows, quality, drift)
     versions = tuple(dict.fromkeys(entry.model_version for entry in reversed(entries) if entry.model_version))
-    version = parameters.get("version", "")
-    entries = [entry for entry in entries if version in ("", entry.model_version)]
+    entries = [entry for entry in entries if selection.version in ("", entry.model_version)]
     chosen = _chosen_window(entries, parameters.get("window", ""))
     window = next((w for w in windows if chosen is not None and w.window == chosen.window), None)
     detail = attempt(problems, lambda: _detail(sources, window, chosen)) if window and chosen else None
-    names = tuple(row.column for row in detail.columns if not row.column.startswith("(")) if detail else ()
-    column = _chosen_column(names, detail, parameters.get("column", ""))
+    names = _by_drift(detail)
+    column = _chosen_column(names, parameters.get("column", ""))
+    every = parameters.get("every", "") == "1"
+    values = _Values(sources, contract, window, chosen, selection)
+    shown = names if every else names[:FEW_COLUMNS]
+    chosen_segment = parameters.get("segment", "")
+    choice = MonitoringChoice(parameters.get("window", ""), selection.version, chosen_segment, column, days, every)
+    known = [w for w in windows if any(entry.window == w.window for entry in entries)]
     return Monitoring(
         made_at=now,
         champion=champion.version if champion else "",
-        version=version,
+        choice=choice,
         versions=versions,
+        segments=segments,
         windows=tuple(entries),
         open_window=quality.open.message if quality and quality.open else "",
+        events=_events(drift, selection.version),
         detail=detail,
         effect_limit=contract.monitoring.effect if contract else None,
         significance=contract.monitoring.significance if contract else None,
         columns=names,
-        distribution=attempt(problems, lambda: _distribution(sources, window, chosen, column)),
-        service=attempt(problems, lambda: _service(sources, now, _chosen_days(parameters.get("days", "")))),
+        scores=attempt(problems, lambda: _scores(sources, entries, known, selection)) or (),
+        distributions=attempt(problems, lambda: values.distributions((column, *shown) if column else shown)) or (),
+        outliers=attempt(problems, values.outliers) or (),
+        service=attempt(problems, lambda: read_service(sources, now, days, selection)),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -193,23 +234,18 @@ def draw_monitoring(page: Monitoring) -> dict[str, Chart]:
             charts["drift"] = bars(
                 "Drift by column", effects, "effect; dashed: the limit", "{:.3g}".format, "a", limits
             )
-    if page.distribution is not None and (chart := draw_distribution(page.distribution)) is not None:
-        charts["distribution"] = chart
-    if len(page.windows) > 1:
-        names = [str(entry.window) for entry in page.windows]
+    for values in page.distributions:
+        if (chart := draw_distribution(values)) is not None:
+            charts[f"of {values.column}"] = chart
+    if len(page.scores) > 1:
+        names = [str(score.window) for score in page.scores]
         series = {
-            "mean score": [Mark(entry.mean_score) for entry in page.windows],
-            "share predicted to churn": [Mark(entry.positive_share) for entry in page.windows],
+            "mean score": [Mark(score.mean_score) for score in page.scores],
+            "share predicted to churn": [Mark(score.positive_share) for score in page.scores],
         }
         charts["score"] = over_periods("Score by window", names, series, "")
-    if page.service is not None and page.service.requests.requests:
-        edges = [*LATENCY_EDGES_MS, 2 * LATENCY_EDGES_MS[-1]]
-        counts = [entry.answers for entry in page.service.latency]
-        shown = max((i for i, count in enumerate(counts) if count), default=0) + 2
-        edges, counts = edges[: shown + 1], counts[:shown]
-        axis = Axis("milliseconds", 0.0, edges[-1])
-        chart = histogram("Latency", axis, edges[: len(counts) + 1], counts, [0] * len(counts))
-        charts["latency"] = chart
+    if page.service is not None:
+        charts |= draw_service(page.service, page.made_at)
     return charts
 
 
@@ -262,11 +298,14 @@ def _chosen_window(entries: Sequence[WindowEntry], number: str) -> WindowEntry |
     return chosen
 
 
-def _chosen_column(names: Sequence[str], detail: WindowDetail | None, name: str) -> str:
-    if not name:
-        drifted = detail.entry.drifted if detail else ()
-        return next((column for column in drifted if column in names), names[0] if names else "")
-    if name not in names:
+def _by_drift(detail: WindowDetail | None) -> tuple[str, ...]:
+    """The columns of a window's report, those that drift first, then by their effect."""
+    rows = [row for row in detail.columns if not row.column.startswith("(")] if detail else []
+    return tuple(row.column for row in sorted(rows, key=lambda row: (row.status != "drift", -(row.effect or 0.0))))
+
+
+def _chosen_column(names: Sequence[str], name: str) -> str:
+    if name and name not in names:
         raise HTTPException(404, f"there is no column {name[:40]!r} in this window's report, expected one it names")
     return name
 
@@ -316,29 +355,74 @@ def _detail(sources: Sources, window: Window, entry: WindowEntry) -> WindowDetai
     )
 
 
-def _distribution(sources: Sources, window: Window | None, entry: WindowEntry | None, name: str) -> Distribution | None:
-    if window is None or entry is None or not name or not entry.model_version:
-        return None
-    column = next((c for c in sources.contract().columns if c.name == name), None)
-    if column is None:
-        return None
-    bundle = sources.settings.bundles_dir / entry.model_version
-    return read_distribution(column, window, bundle, sources.log.ask)
+def _events(drift: DriftReport | None, version: str) -> tuple[DriftEvent, ...]:
+    events = [
+        DriftEvent(
+            window=window.window,
+            last_at=window.last_scored_at,
+            column=column.column,
+            check=column.check or "",
+            p_value=column.p_value,
+            effect=column.effect,
+            effect_measure=column.effect_measure or "",
+            message=column.message,
+        )
+        for window in reversed(drift.windows if drift else ())
+        if version in ("", window.model_version)
+        for column in window.columns
+        if column.status == "drift"
+    ]
+    return tuple(events[:MOST_EVENTS])
 
 
-def _service(sources: Sources, now: dt.datetime, days: int) -> ServiceFigures | None:
-    hour = now.replace(minute=0, second=0, microsecond=0)  # a result is kept for as long as its question is the same
-    since, until = hour - dt.timedelta(days=days), hour + dt.timedelta(hours=1)
-    requests = sources.log.ask(("requests", since, until), partial(requests_between, since=since, until=until))
-    if requests is None:
-        return None
-    span = {"since": since.replace(tzinfo=None), "until": until.replace(tzinfo=None)}
+@dataclass(frozen=True)
+class _Values:
+    """The values of a window in the log, beside those of the training rows."""
 
-    counts = sources.log.ask(("latencies", since, until), lambda db: db.execute(_LATENCIES, span).fetchall()[0]) or ()
-    hours = sources.log.ask(("hours", since, until), lambda db: db.execute(_BY_HOUR, span).fetchall()) or []
-    return ServiceFigures(
-        days=days,
-        requests=requests,
-        latency=tuple(LatencyBin(edge, count) for edge, count in zip(LATENCY_EDGES_MS, counts, strict=True)),
-        hours=tuple(Hour(*row) for row in hours),
-    )
+    sources: Sources
+    contract: Contract | None
+    window: Window | None
+    entry: WindowEntry | None
+    selection: Selection
+
+    def distributions(self, names: Sequence[str]) -> tuple[Distribution, ...]:
+        """Of these columns, in this order."""
+        names = tuple(dict.fromkeys(names))
+        known = {d.column: d for d in self._ask("distributions", names, read_distributions)}
+        return tuple(known[name] for name in names if name in known)
+
+    def outliers(self) -> tuple[OutlierRow, ...]:
+        """The newest rows of the window that are beyond the training rows."""
+        names = tuple(column.name for column in self.contract.scoring_columns) if self.contract else ()
+        return self._ask("outliers", names, read_outliers)
+
+    def _ask(self, what: str, names: tuple[str, ...], read: Callable[..., tuple[T, ...]]) -> tuple[T, ...]:
+        window, contract, entry = self.window, self.contract, self.entry
+        if window is None or contract is None or entry is None or not entry.model_version or not names:
+            return ()
+        by_name = {column.name: column for column in contract.columns}
+        columns = [by_name[name] for name in names if name in by_name]
+        file = self.sources.settings.bundles_dir / entry.model_version / REFERENCE
+        reference = self.sources.parsed(file, lambda path: read_reference(path.parent))
+
+        def question(connection: duckdb.DuckDBPyConnection) -> tuple[T, ...]:
+            return read(connection, columns, window, reference, self.selection)
+
+        key = (what, window, entry.model_version, tuple(columns), self.selection)
+        return self.sources.log.ask(key, question) or ()
+
+
+def _scores(
+    sources: Sources, entries: Sequence[WindowEntry], windows: Sequence[Window], selection: Selection
+) -> tuple[WindowScore, ...]:
+    """By window: as its report has them, or of the log where not all customers count."""
+    if not selection.column:
+        return tuple(WindowScore(e.window, e.customers, e.mean_score, e.positive_share) for e in entries)
+    where, values = Selection("", selection.column, selection.level).where()
+
+    def question(connection: duckdb.DuckDBPyConnection) -> list[WindowScore]:
+        asked = (_SCORES.format(rows=rows_of(window), where=where) for window in windows)
+        rows = (connection.execute(sql, values).fetchall()[0] for sql in asked)
+        return [WindowScore(window.window, *row) for window, row in zip(windows, rows, strict=True)]
+
+    return tuple(sources.log.ask(("scores by window", tuple(windows), where, *values.values()), question) or ())
