@@ -17,7 +17,7 @@ from churn_assets.serving import metrics as of_service
 from churn_assets_tests.strategies import ROOT
 
 DEPLOY = ROOT / "deploy"
-RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
+RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml"))
 METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 PROMETHEUS_PAGE = (ROOT / "docs" / "prometheus.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
