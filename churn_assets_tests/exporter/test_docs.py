@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -77,7 +77,7 @@ def test_an_alert_says_what_is_wrong_and_names_a_section_of_the_runbook(name):
     anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert not anchor or anchor in anchors
     kind = ALERTS[name]["labels"].get("kind", "")
-    assert kind in ("", "{{ $labels.check }}", *Kind.__args__)
+    assert kind in ("", "{{ $labels.check }}", *get_args(Kind))
 
 
 @pytest.mark.parametrize("name", ALERTS)
