@@ -130,7 +130,7 @@ METRICS: Mapping[str, Definition] = {
 
 
 class Samples:
-    """The samples of one collection. A value of None, and one that is no number, is left out."""
+    """The samples of one collection. A value of None or NaN is left out."""
 
     def __init__(self) -> None:
         self._values: dict[str, dict[tuple[str, ...], float]] = {}
@@ -171,11 +171,11 @@ class Samples:
                     yield histogram
                 continue
             make = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
-            family = make(name, definition.meaning, labels=definition.labels)
+            metric = make(name, definition.meaning, labels=definition.labels)
             for key, value in self._values.get(name, {}).items():
-                family.add_metric(key, value)
-            if family.samples:
-                yield family
+                metric.add_metric(key, value)
+            if metric.samples:
+                yield metric
 
 
 def _key(name: str, labels: Mapping[str, str]) -> tuple[str, ...]:
