@@ -1,8 +1,8 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
-`Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` those of the
-dashboard. Where alerts go is read by `alerting.destinations`, which keeps the URLs and their secrets to itself.
-docs/settings.md lists all of them.
+`Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` and `MetricsSettings`
+those of the dashboard and of `churn metrics`. Where alerts go is read by `alerting.destinations`, which keeps the URLs
+and their secrets to itself. docs/settings.md lists all of them.
 """
 
 from __future__ import annotations
@@ -279,6 +279,31 @@ class DashboardSettings:
             tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
             service_url=read.url("CHURN_SERVICE_URL", service),
+        )
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """Where `churn metrics` listens; the rest as `DashboardSettings`."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 3005
+    insecure: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> MetricsSettings:
+        """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
+        read = EnvironReader(environ)
+        return cls(
+            home=Settings.from_environ(environ).home,
+            host=read.text("CHURN_HOST", cls.host),
+            port=read.whole("CHURN_METRICS_PORT", cls.port, 1, 65_535),
+            insecure=read.flag("CHURN_INSECURE"),
+            tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
+            tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
         )
 
 

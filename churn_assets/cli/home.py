@@ -1,4 +1,4 @@
-"""`churn init | status | serve | ui | dashboard`: a project, what a home holds, and the three servers."""
+"""`churn init | status | serve | ui | dashboard | metrics`: a project, what a home holds, and the servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from churn_assets.cli.terminal.console import (
     settings_of,
 )
 from churn_assets.errors import HomeBusy, SettingsError
-from churn_assets.settings import STARTER, DashboardSettings, ServingSettings, Settings, project_file
+from churn_assets.settings import STARTER, DashboardSettings, MetricsSettings, ServingSettings, Settings, project_file
 from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
@@ -248,3 +248,30 @@ def dashboard(
     scheme = "https" if own.tls_cert else "http"
     out.print(f"The dashboard of {settings.home}: {scheme}://localhost:{own.port} (stop with ctrl-c)")
     run_dashboard(settings, own)
+
+
+@app.command(epilog="Example: [bold]churn metrics --once > /var/lib/node_exporter/churn.prom[/bold]")
+def metrics(
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics and end.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_METRICS_PORT, else 3005.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else 127.0.0.1.")] = None,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Tell Prometheus what the loop does: drift, windows, labels, decisions, releases, alerts, the ingest."""
+    settings = settings_of(home, contract)
+    from churn_assets.exporter.collector import HomeCollector, exposition
+    from churn_assets.exporter.process import run_exporter
+    from churn_assets.serving.server.process import check_port
+
+    if once:
+        typer.echo(exposition(HomeCollector(settings, os.environ))[0], nl=False)
+        return
+    for name, value in (("CHURN_METRICS_PORT", port), ("CHURN_HOST", host)):
+        if value is not None:
+            os.environ[name] = str(value)
+    own = MetricsSettings.from_environ(os.environ)
+    check_port(own.host, own.port)
+    scheme = "https" if own.tls_cert else "http"
+    out.print(f"Metrics of {settings.home}: {scheme}://localhost:{own.port}/metrics (stop with ctrl-c)")
+    run_exporter(settings, own)

@@ -26,15 +26,16 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from churn_assets.access.keyring import Keyring
+from churn_assets.access.keyring import Keyring, header_token, is_local_name
 from churn_assets.dashboard.actions import handle_alert, record_contact
+from churn_assets.dashboard.metrics import DashboardMetrics
 from churn_assets.dashboard.moves import act, read_ab, read_confirmation, start_ab
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
 from churn_assets.dashboard.pages.models.model import REPORT
 from churn_assets.dashboard.pages.monitoring.page import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
 from churn_assets.dashboard.pages.try_customer import try_customer
-from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
+from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_own_site
 from churn_assets.dashboard.sources import Sources
 from churn_assets.dashboard.static_files import static_files, static_names
 from churn_assets.errors import ChurnError, HomeBusy, KeysUnreadable, RollbackRefused, TransitionRefused, one_line
@@ -91,13 +92,16 @@ class Dashboard:
         self.cookie = f"churn_dashboard_{sources.dashboard.port}"  # ports of one host share their cookies
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._logger = logging.getLogger(LOGGER)
-        self.app: ASGIApp = _Guarded(Starlette(routes=self._routes(), exception_handlers=self._handlers()))
+        self.metrics = DashboardMetrics(self.sessions.count)
+        routed = Starlette(routes=self._routes(), exception_handlers=self._handlers())
+        self.app: ASGIApp = self.metrics.watch(_Guarded(routed))
 
     def _routes(self) -> list[Route]:
         pages = [route for page in PAGES for route in self._page_routes(page)]
         return [
             Route("/static/{name}", _static),
             Route("/livez", lambda request: PlainTextResponse("ok\n")),
+            Route("/metrics", self._metrics),
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/models/{version}/report", self._model_report),
@@ -163,7 +167,7 @@ class Dashboard:
         """The viewer of a request, who has the scope. Raises HTTPException; 303 leads to the sign-in."""
         viewer = self._viewer(request)
         if viewer is None:
-            if request.url.path.endswith(".json") or _header_token(request):
+            if request.url.path.endswith((".json", "/metrics")) or header_token(request.headers):
                 raise HTTPException(401, "the request has no valid API key, expected one; make it: churn keys create")
             target = request.url.path if request.method == "GET" else "/"
             raise HTTPException(303, headers={"location": f"/sign-in?next={quote(target)}"})
@@ -201,7 +205,7 @@ class Dashboard:
                 "keys is shown here only; make a key: churn keys create NAME --scope view",
             )
         request.state.cookie = self._cookie(request) or self.sessions.new_cookie()
-        return self.sessions.identify(request.state.cookie, _header_token(request))
+        return self.sessions.identify(request.state.cookie, header_token(request.headers))
 
     def _is_for_us(self, request: Request) -> bool:
         return self.sources.dashboard.insecure or is_local_name(request.headers.get("host", ""))
@@ -304,6 +308,11 @@ class Dashboard:
         name = f'attachment; filename="call_list.{suffix}"'
         return Response(content, media_type=_SHEETS[suffix], headers={"content-disposition": name})
 
+    async def _metrics(self, request: Request) -> Response:
+        self.require(request, VIEW)
+        text, kind = self.metrics.exposition()
+        return Response(text, headers={"content-type": kind})
+
     async def _model_report(self, request: Request) -> Response:
         """The report of a model as it was written: a page of its own, without scripts, in a sandbox."""
         self.require(request, VIEW)
@@ -354,7 +363,7 @@ class Dashboard:
             return Response(msgspec.json.encode({"error": message}), status, media_type="application/json")
         viewer = None
         if hasattr(request.state, "cookie"):
-            viewer = self.sessions.identify(request.state.cookie, _header_token(request))
+            viewer = self.sessions.identify(request.state.cookie, header_token(request.headers))
         frame = self.frame(request, _TITLES.get(status, "This did not work"), viewer)
         return HTMLResponse(render("dashboard/templates/error.html.j2", frame=frame, message=message), status)
 
@@ -410,15 +419,6 @@ async def read_form(request: Request) -> dict[str, str]:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=500))
     except ValueError as error:
         raise HTTPException(400, "the form cannot be read, expected UTF-8 with at most 500 fields") from error
-
-
-def _header_token(request: Request) -> str:
-    """The key in `X-API-Key` or `Authorization: Bearer`, "" without one."""
-    given = request.headers.get("x-api-key")
-    if given is not None:
-        return given.strip()
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def _own_path(target: str) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from churn_assets.dashboard.pages.registry import PAGES
-from churn_assets.dashboard.published_log import stamp_of
+from churn_assets.prediction_log.warehouse.published import stamp_of
 from churn_assets.dashboard.sources import Sources
 
 LOGGER = "churn.dashboard"

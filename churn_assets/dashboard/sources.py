@@ -20,13 +20,13 @@ from churn_assets.alerting.alerts import Entry, all_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.dashboard.published_log import PublishedLog, stamp_of
 from churn_assets.errors import ChurnError, SettingsError
 from churn_assets.monitoring.data_quality import QualityReport
 from churn_assets.monitoring.drift.report import DriftReport
 from churn_assets.monitoring.performance.report import PerformanceReport
 from churn_assets.monitoring.windows import R, read_report
 from churn_assets.prediction_log.warehouse.connection import has_table
+from churn_assets.prediction_log.warehouse.published import PublishedLog, stamp_of
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.settings import DashboardSettings, Settings
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from churn_assets.contract.limits import Value
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.dashboard.published_log import stamp_of
+from churn_assets.prediction_log.warehouse.published import stamp_of
 from churn_assets.dashboard.sources import Sources
 from churn_assets.data.customers import table_rows
 from churn_assets.errors import AssetStale, one_line

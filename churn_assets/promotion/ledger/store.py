@@ -44,6 +44,7 @@ from churn_assets.promotion.records import (
     Challenger,
     ChallengerStatus,
     Decision,
+    DecisionKind,
     DecisionRecord,
     Gate,
     LedgerState,
@@ -54,6 +55,7 @@ from churn_assets.promotion.records import (
     PolicyMove,
     Request,
     RequestStatus,
+    Trigger,
     Verdict,
 )
 from churn_assets.release.policy import ANSWERING
@@ -98,6 +100,12 @@ class Ledger(SqliteStore):
         )
         with self._reading() as db:
             return [read_decision(row) for row in db.execute(query, (last,))]
+
+    def count_decisions(self) -> Mapping[tuple[DecisionKind, Trigger], int]:
+        """How many decisions of each kind and trigger there were."""
+        query = 'SELECT kind, "trigger", count(*) FROM decisions GROUP BY kind, "trigger"'
+        with self._reading() as db:
+            return {(kind, trigger): count for kind, trigger, count in db.execute(query)}
 
     def broken_data(self) -> str | None:
         """The fault that the newest decision reports in the newest window's data; no open request is run meanwhile."""
