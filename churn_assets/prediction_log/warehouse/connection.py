@@ -95,7 +95,8 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 class HeldCopy:
     """The published copy as it was when this was made, for the questions of several threads: what DuckDB has read once
-    stays in memory. Raises as `open_published`; `close` it once."""
+    stays in memory. It is closed when nobody refers to it any more: closed before, it would take the connections of
+    others with it. Raises as `open_published`."""
 
     def __init__(self, settings: Settings) -> None:
         with _readable(settings) as path:
@@ -111,33 +112,23 @@ class HeldCopy:
         self._share = settings.feedback_share
         self._lock = threading.Lock()
         self._idle: list[duckdb.DuckDBPyConnection] = []
-        self._closed = False
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection as that of `open_published`, for one thread at a time."""
-        with self._lock:
+        with self._lock:  # also `cursor` is for one thread at a time
             connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._database.cursor()
+            is_new = connection is None
+            if connection is None:
+                connection = self._database.cursor()
+        if is_new:
             connection.execute("USE log; SET TimeZone = 'UTC'")
             make_views(connection, self._share)
         try:
             yield connection
         finally:
             with self._lock:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
-
-    def close(self) -> None:
-        """Close it; questions that are being answered are answered first."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in (*idle, self._database):
-            connection.close()
+                self._idle.append(connection)
 
 
 @contextlib.contextmanager

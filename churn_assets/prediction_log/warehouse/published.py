@@ -75,13 +75,7 @@ class PublishedLog:
     def take_over(self, other: PublishedLog) -> None:
         """Ask the copy of `other`, which is not asked by anybody any more, from now on."""
         with self._lock:
-            before, self._copy, other._copy = self._copy, other._copy, None
-        if before is not None:
-            before.held.close()
-
-    def close(self) -> None:
-        """Close the copy, if one is open; the next question opens the newest."""
-        self.take_over(PublishedLog(self._settings))
+            self._copy, other._copy = other._copy, None
 
     def _newest(self) -> _Copy | None:
         with self._lock:
@@ -91,8 +85,6 @@ class PublishedLog:
             if before is not None and stamp == before.stamp:
                 return before
             self._copy = None
-            if before is not None:
-                before.held.close()
             if stamp is None:
                 return None
             try:

@@ -199,7 +199,8 @@ def _numbers(kind: Kind, values: pa.ChunkedArray) -> Numbers:
     """The finite numbers; dates as days since 1970."""
     known = values.drop_null()
     days = known.cast(pa.date32()).cast(pa.int32()) if kind is Kind.DATE else known
-    numbers: Numbers = np.from_dlpack(days.cast(pa.float64()).combine_chunks())  # `to_numpy` would import pandas
+    # `to_numpy` would import pandas.
+    numbers = np.from_dlpack(days.cast(pa.float64()).combine_chunks()).astype(np.float64, copy=False)
     finite: Numbers = numbers[np.isfinite(numbers)]
     return finite
 
