@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import json
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -34,16 +32,16 @@ from churn_assets.serving.routing.models import find_bundle, named_bundle
 from churn_assets.serving.routing.router import Router
 from churn_assets.serving.routing.watcher import LoadedModel, ModelWatcher, PolicyFile, WatcherEvents
 from churn_assets.serving.server.connections import ConnectionLimits, Connections
-from churn_assets.serving.server.process import LOGGER, free_memory
+from churn_assets.serving.server.process import free_memory
 from churn_assets.serving.shadow.client import Shadow
 from churn_assets.settings import ServingSettings, Settings
+from churn_assets.structured_log import log_event, make_logger
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 COUNTS_S = 1.0  # between two writes of the counts of a release
 GUARD_S = 2.0  # between two looks at the guardrails of a release, by all workers together: some 4 ms of Python
 LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
-_FACTS = "facts"
 
 
 class Worker:
@@ -295,37 +293,3 @@ class _ModelEvents(WatcherEvents):
     def refused(self, reason: str) -> None:
         """Say why."""
         log_event(self._logger, logging.ERROR, "model refused", reason=reason)
-
-
-class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what is passed as `extra={"facts": {...}}` becomes fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its newline."""
-        fields = {
-            "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "event": record.getMessage(),
-            "worker": os.getpid(),
-            **getattr(record, _FACTS, {}),
-        }
-        if record.exc_info:
-            fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
-
-
-def make_logger(level: str) -> logging.Logger:
-    """The service's logger: JSON lines on stderr. BentoML's own loggers stay as they are."""
-    logger = logging.getLogger(LOGGER)
-    logger.setLevel(level)
-    logger.propagate = False
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logger.handlers[:] = [handler]
-    return logger
-
-
-def log_event(logger: logging.Logger, level: int, event: str, /, **facts: object) -> None:
-    """Log an event with its facts."""
-    if logger.isEnabledFor(level):
-        logger.log(level, event, extra={_FACTS: facts})

@@ -19,8 +19,8 @@ import time
 from functools import cache
 
 from churn_assets.errors import SettingsError
+from churn_assets.structured_log import LOGGER
 
-LOGGER = "churn"
 SERVICE = "churn_assets.serving.service:ChurnService"  # as BentoML finds it
 SUPERVISOR = "_CHURN_SUPERVISOR"  # set by the supervisor for its workers: its pid; no setting
 SUPERVISOR_POLL_S = 0.5
