@@ -2,10 +2,10 @@
 
     python -m benchmarks.dashboard [predictions] [rounds]
 
-The home is that of churn_assets_tests/fixtures, its log repeated to so many predictions over 60 days: each has a request
-of its own, nine in ten are of a new customer, and a tenth has feedback. Each page is asked in this process, as HTML: at
-first for a new copy of the log (a new dashboard, nothing kept), then again. The times are wall clock, median and
-largest of the rounds.
+The home is that of churn_assets_tests/fixtures, its log repeated to so many predictions over 60 days: each has a
+request of its own, nine in ten are of a new customer, and a tenth has feedback. Each page is asked in this process, as
+HTML: at first for a new copy of the log (a new dashboard, nothing kept), then again. The times are wall clock, median
+and largest of the rounds.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ from churn_assets.errors import SettingsError, without_user_info
 
 Executor = Literal["in_process", "forkserver"]
 
+LogFormat = Literal["text", "json"]
+
 _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
+_LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _MIB = 2**20
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -72,6 +75,7 @@ class Settings:
     source: str | None = field(default=None, repr=False)
     telemetry: bool = False
     executor: Executor = "in_process"
+    log_format: LogFormat = "text"
     mlflow_uri: str = field(default="", repr=False)
     score_cron: str = "0 5 * * *"
     ingest_cron: str = "5 * * * *"
@@ -107,6 +111,7 @@ class Settings:
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
+            log_format=cast(LogFormat, read.choice("CHURN_LOG_FORMAT", cls.log_format, _LOG_FORMATS)),
             mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),

@@ -67,6 +67,7 @@ def test_telemetry_is_off_otherwise(word):
 WRONG = {
     "CHURN_TELEMETRY": ("perhaps", "CHURN_TELEMETRY is 'perhaps', expected 1 or 0"),
     "CHURN_EXECUTOR": ("celery", "CHURN_EXECUTOR is 'celery', expected one of: in_process, forkserver"),
+    "CHURN_LOG_FORMAT": ("xml", "CHURN_LOG_FORMAT is 'xml', expected one of: text, json"),
     "CHURN_HOME": (__file__, "a file; name a folder"),
     "CHURN_INSTANCE": ("Web.0", "CHURN_INSTANCE is 'Web.0', expected 1 to 63 lower-case letters, digits and hyphens"),
     "CHURN_MLFLOW_URI": ("sqlite:////a?b/m.db", "expected a path without '%', '?' and '#'"),

@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping
 
 from churn_assets.dashboard.pages.registry import PAGES
-from churn_assets.prediction_log.warehouse.published import stamp_of
 from churn_assets.dashboard.sources import Sources
+from churn_assets.prediction_log.warehouse.published import stamp_of
 
 LOGGER = "churn.dashboard"
 EVERY_S = 1.0  # between two looks at the copy

@@ -90,7 +90,6 @@ class ArmCounts(msgspec.Struct):
         return None
 
 
-
 def seen_customers(seen: bytes | bytearray) -> int:
     """How many customers are in such a set: by linear counting (Whang et al. 1990), from the places that are still
     empty, as two customers may have one place. Its standard error is 0.3 % of a thousand and of a hundred thousand

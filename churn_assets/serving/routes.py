@@ -63,8 +63,8 @@ from churn_assets.serving.releases.handler import ReleaseHandlers
 from churn_assets.serving.routing.models import ServedModel
 from churn_assets.serving.routing.router import Arm, Router
 from churn_assets.serving.routing.split import score_many, score_one
-from churn_assets.serving.server.log import log_event
 from churn_assets.serving.worker import Worker
+from churn_assets.structured_log import log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 _FILE_METHODS = ("GET", "HEAD")

@@ -28,7 +28,6 @@ from churn_assets.errors import ChurnError
 from churn_assets.serving.http import ANSWER_SHARE
 from churn_assets.serving.routes import Handlers, ServiceApp
 from churn_assets.serving.server.connections import LimitedProtocol
-from churn_assets.serving.server.log import log_event
 from churn_assets.serving.server.process import (
     STOP_S,
     check_grpc_port,
@@ -41,6 +40,7 @@ from churn_assets.serving.server.process import (
 from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan, check_certificate
 from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
+from churn_assets.structured_log import log_event
 
 if TYPE_CHECKING:
     from churn_assets.serving.open_inference.grpc_server import GrpcServer

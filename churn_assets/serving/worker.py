@@ -32,10 +32,10 @@ from churn_assets.serving.routing.models import find_bundle, named_bundle
 from churn_assets.serving.routing.router import Router
 from churn_assets.serving.routing.watcher import LoadedModel, ModelWatcher, PolicyFile, WatcherEvents
 from churn_assets.serving.server.connections import ConnectionLimits, Connections
-from churn_assets.serving.server.log import log_event, make_logger
 from churn_assets.serving.server.process import free_memory
 from churn_assets.serving.shadow.client import Shadow
 from churn_assets.settings import ServingSettings, Settings
+from churn_assets.structured_log import log_event, make_logger
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 COUNTS_S = 1.0  # between two writes of the counts of a release

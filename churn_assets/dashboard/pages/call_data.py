@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from churn_assets.contract.limits import Value
 from churn_assets.contract.model import Contract, Kind
-from churn_assets.prediction_log.warehouse.published import stamp_of
 from churn_assets.dashboard.sources import Sources
 from churn_assets.data.customers import table_rows
 from churn_assets.errors import AssetStale, one_line
+from churn_assets.prediction_log.warehouse.published import stamp_of
 from churn_assets.promotion.pointer import Champion, read_champion
 from churn_assets.scoring.budget import list_discount, list_value
 from churn_assets.scoring.call_list import MISSING, REASON_COLUMNS, Segment, by_segment

@@ -19,7 +19,7 @@ import time
 from functools import cache
 
 from churn_assets.errors import SettingsError
-from churn_assets.serving.server.log import LOGGER, log_event
+from churn_assets.structured_log import LOGGER, log_event
 
 SERVICE = "churn_assets.serving.service:ChurnService"  # as BentoML finds it
 SUPERVISOR = "_CHURN_SUPERVISOR"  # set by the supervisor for its workers: its pid; no setting

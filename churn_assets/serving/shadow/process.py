@@ -34,11 +34,11 @@ from churn_assets.promotion.rollout.guard import LOOK_S, ReleaseGuard
 from churn_assets.release.counts import write_counts, writer_name
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.online import CustomerScorer
-from churn_assets.serving.server.log import log_event, make_logger
 from churn_assets.serving.shadow.messages import Assignment, Progress, ShadowedModel, decode_assignment, encode
 from churn_assets.serving.shadow.pairs import PairScorer
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash
+from churn_assets.structured_log import log_event, make_logger
 
 WRITE_S = 1.0  # between two writes of rows and counts
 BLOCK = 2**18  # bytes that are read at once
