@@ -72,7 +72,7 @@ promote = dg.define_asset_job(
     description="Compare waiting challengers with the champion; one that passes the gate replaces it.",
 )
 
-JOBS = [train, retrain, score, ingest_log, monitor, decide, promote, publish_job]
+JOBS: list[Any] = [train, retrain, score, ingest_log, monitor, decide, promote, publish_job]
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:

@@ -241,9 +241,17 @@ class Shadow:
 
     def _assignment(self, policy: Policy) -> Assignment:
         arms = {arm.name: ShadowedModel(str(self._home / arm.bundle), arm.sha256) for arm in policy.arms}
-        bounds = self._settings.log_segment_bytes, self._settings.log_segment_s
-        last = self._settings.instance, self._judges, self._settings.level
-        return Assignment(policy.id, str(self._home), arms[CHAMPION], arms[CHALLENGER], *bounds, *last)
+        return Assignment(
+            policy.id,
+            str(self._home),
+            arms[CHAMPION],
+            arms[CHALLENGER],
+            self._settings.log_segment_bytes,
+            self._settings.log_segment_s,
+            self._settings.instance,
+            self._judges,
+            self._settings.level,
+        )
 
     def _set_problem(self, problem: str) -> None:
         """Say each kind of problem once; how many rows it is about is no other problem."""
