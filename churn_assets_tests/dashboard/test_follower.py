@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-from churn_assets.dashboard.published_log import PublishedLog
 
 from churn_assets.dashboard.follower import IDLE_S, WATCHED_S, LogFollower
+from churn_assets.prediction_log.warehouse.published import PublishedLog
 from churn_assets_tests.dashboard.browser import visit
 from churn_assets_tests.dashboard.test_monitoring import changed
 from churn_assets_tests.test_home_0_1 import INGESTED

@@ -360,9 +360,13 @@ class Loop:
                 act()
             self.check()
             ended = all(run.status in ENDED for run in self.runs.all)
-            waits = self.ledger.requests(*IN_FLIGHT) or self.ledger.challengers_to_promote() or self.runs.slots
-            waits = waits or self.canary
-            if ended and not waits:
+            waits = (
+                self.ledger.requests(*IN_FLIGHT),
+                self.ledger.challengers_to_promote(),
+                self.runs.slots,
+                self.canary,
+            )
+            if ended and not any(waits):
                 return
 
     # -- what must hold -------------------------------------------------------------------------------
