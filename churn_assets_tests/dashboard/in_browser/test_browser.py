@@ -35,6 +35,22 @@ def test_a_page_violates_no_rule_of_accessibility_fits_its_window_and_fetches_fr
         assert complaints == []
 
 
+def test_paper_has_the_content_of_a_page_in_dark_ink_and_no_navigation(browser, address):
+    with opened(browser, address, scheme="dark") as (page, complaints):
+        for path in ("/calls", "/monitoring", "/performance"):
+            go(page, f"{address}{path}")
+            page.emulate_media(media="print")
+            for hidden in ("header.bar", "form", "button", ".skip"):
+                assert not any(element.is_visible() for element in page.locator(hidden).all()), (path, hidden)
+            assert page.locator("main h1").is_visible()
+            assert page.locator("main table").first.is_visible()
+            red, green, blue = page.evaluate("getComputedStyle(document.body).color.match(/\\d+/g).map(Number)")
+            assert red + green + blue < 200, "light ink on white paper"
+            assert page.pdf(format="A4").startswith(b"%PDF-")
+            page.emulate_media(media="screen")
+        assert complaints == []
+
+
 def test_the_curve_is_drawn_and_times_are_in_the_readers_zone(browser, address):
     context = browser.new_context(timezone_id="Asia/Tokyo", locale="en-GB")
     page = context.new_page()

@@ -396,7 +396,7 @@ class _Values:
         names = tuple(column.name for column in self.contract.scoring_columns) if self.contract else ()
         return self._ask("outliers", names, read_outliers)
 
-    def _ask(self, what: str, names: tuple[str, ...], read: Callable[..., tuple[T, ...]]) -> tuple[T, ...]:
+    def _ask(self, name: str, names: tuple[str, ...], read: Callable[..., tuple[T, ...]]) -> tuple[T, ...]:
         window, contract, entry = self.window, self.contract, self.entry
         if window is None or contract is None or entry is None or not entry.model_version or not names:
             return ()
@@ -408,7 +408,7 @@ class _Values:
         def question(connection: duckdb.DuckDBPyConnection) -> tuple[T, ...]:
             return read(connection, columns, window, reference, self.selection)
 
-        key = (what, window, entry.model_version, tuple(columns), self.selection)
+        key = (name, window, entry.model_version, tuple(columns), self.selection)
         return self.sources.log.ask(key, question) or ()
 
 
