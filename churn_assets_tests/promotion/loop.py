@@ -361,8 +361,7 @@ class Loop:
             self.check()
             ended = all(run.status in ENDED for run in self.runs.all)
             waits = self.ledger.requests(*IN_FLIGHT) or self.ledger.challengers_to_promote() or self.runs.slots
-            waits = waits or self.canary
-            if ended and not waits:
+            if ended and not waits and self.canary is None:
                 return
 
     # -- what must hold -------------------------------------------------------------------------------
