@@ -15,6 +15,7 @@ from churn_assets.defs.policy import executor, with_dashboard_link
 from churn_assets.defs.prediction_log import assets as prediction_log
 from churn_assets.defs.promotion import assets as promotion
 from churn_assets.defs.release import assets as release
+from churn_assets.defs.release.champion import publish_job
 from churn_assets.defs.reporting import assets as reporting
 from churn_assets.defs.resources import MlflowRun, Project
 from churn_assets.defs.scoring import assets as scoring
@@ -36,7 +37,7 @@ def build(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=[asset.map_asset_specs(lambda spec: add_link(add_schema(spec))) for asset in assets],
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
-        jobs=JOBS,
+        jobs=[*JOBS, publish_job],
         schedules=schedules(settings),
         sensors=sensors(settings),
         resources={

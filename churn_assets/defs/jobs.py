@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 
 from churn_assets.defs.policy import LOG, MODELS
-from churn_assets.defs.release.champion import publish_job
 from churn_assets.settings import Settings
 
 # The fork server of `churn ui` imports training libraries before the first step: more CPU than these jobs take in all.
@@ -72,7 +71,7 @@ promote = dg.define_asset_job(
     description="Compare waiting challengers with the champion; one that passes the gate replaces it.",
 )
 
-JOBS: list[Any] = [train, retrain, score, ingest_log, monitor, decide, promote, publish_job]
+JOBS = [train, retrain, score, ingest_log, monitor, decide, promote]
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:

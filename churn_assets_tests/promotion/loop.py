@@ -360,13 +360,8 @@ class Loop:
                 act()
             self.check()
             ended = all(run.status in ENDED for run in self.runs.all)
-            waits = (
-                self.ledger.requests(*IN_FLIGHT),
-                self.ledger.challengers_to_promote(),
-                self.runs.slots,
-                self.canary,
-            )
-            if ended and not any(waits):
+            waits = self.ledger.requests(*IN_FLIGHT) or self.ledger.challengers_to_promote() or self.runs.slots
+            if ended and not waits and self.canary is None:
                 return
 
     # -- what must hold -------------------------------------------------------------------------------

@@ -564,9 +564,9 @@ def test_a_registry_that_does_not_answer_changes_nothing_but_the_message(tmp_pat
 def tick(settings: Settings, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
     """The sensor that lets MLflow follow a champion which moved without the gate."""
     with dg.build_sensor_context(cursor=cursor) as context:
-        outcome = release_watch_sensor(settings)(context)
-    assert isinstance(outcome, dg.SensorResult | dg.SkipReason)
-    return outcome
+        result = release_watch_sensor(settings)(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
 
 
 def test_an_alias_follows_a_champion_that_moves_while_it_is_set(tmp_path):

@@ -26,8 +26,8 @@ def publish(settings: Settings, contract: Contract) -> AliasState:
     return alias
 
 
-@dg.op(name=PUBLISH, description="Lets MLflow's alias champion and the report in reports/ follow the champion.")
-def publish_op(context: dg.OpExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts]) -> None:
+@dg.op(description="Lets MLflow's alias champion and the report in reports/ follow the champion.")
+def follow_champion(context: dg.OpExecutionContext, project: Project, alerts: dg.ResourceParam[HomeAlerts]) -> None:
     """Raises RetryRequested while MLflow does not answer."""
     from churn_assets.alerting.rules import alias_alerts
 
@@ -45,7 +45,7 @@ def publish_op(context: dg.OpExecutionContext, project: Project, alerts: dg.Reso
 )
 def publish_job() -> None:
     """One op, of no asset: it makes nothing, what is there follows the champion."""
-    publish_op()
+    follow_champion()
 
 
 def move_to_publish(settings: Settings, seen: str | None) -> str | None:
