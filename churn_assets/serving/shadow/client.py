@@ -241,9 +241,18 @@ class Shadow:
 
     def _assignment(self, policy: Policy) -> Assignment:
         arms = {arm.name: ShadowedModel(str(self._home / arm.bundle), arm.sha256) for arm in policy.arms}
-        bounds = self._settings.log_segment_bytes, self._settings.log_segment_s
-        last = self._settings.instance, self._judges, self._settings.level
-        return Assignment(policy.id, str(self._home), arms[CHAMPION], arms[CHALLENGER], *bounds, *last)
+        own = self._settings
+        return Assignment(
+            policy.id,
+            str(self._home),
+            arms[CHAMPION],
+            arms[CHALLENGER],
+            own.log_segment_bytes,
+            own.log_segment_s,
+            own.instance,
+            self._judges,
+            own.level,
+        )
 
     def _set_problem(self, problem: str) -> None:
         """Say each kind of problem once; how many rows it is about is no other problem."""
