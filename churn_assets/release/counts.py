@@ -218,7 +218,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _decode(path: Path) -> ReleaseCounts | None:
-    """None for what is no file of counts. Raises OSError."""
+    """None for a file that holds no counts. Raises OSError."""
     try:
         return _DECODER.decode(read_file(path))
     except ValueError:

@@ -241,16 +241,17 @@ class Shadow:
 
     def _assignment(self, policy: Policy) -> Assignment:
         arms = {arm.name: ShadowedModel(str(self._home / arm.bundle), arm.sha256) for arm in policy.arms}
+        own = self._settings
         return Assignment(
             policy.id,
             str(self._home),
             arms[CHAMPION],
             arms[CHALLENGER],
-            self._settings.log_segment_bytes,
-            self._settings.log_segment_s,
-            self._settings.instance,
+            own.log_segment_bytes,
+            own.log_segment_s,
+            own.instance,
             self._judges,
-            self._settings.level,
+            own.level,
         )
 
     def _set_problem(self, problem: str) -> None:
