@@ -19,7 +19,7 @@ from churn_assets_tests.strategies import ROOT
 
 DOCKERFILE, COMPOSE = DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"
 PORTS = {"service": {3000, 3003}, "dashboard": {3001}, "pipeline": {3002}, "grafana": {3004}, "prometheus": {9090}}
-OURS = ("setup", "service", "pipeline", "dashboard", "mlflow")
+OURS = ("setup", "service", "pipeline", "dashboard", "metrics", "mlflow")
 
 
 @pytest.fixture(scope="module")
