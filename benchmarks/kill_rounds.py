@@ -1,11 +1,13 @@
 """Power failures of a real loop: kill -9 of the daemon and all runs at a random moment of a stage, restart, right end.
 
-python -m benchmarks.kill_rounds [rounds] [--folder FOLDER] [--seed N] [--seconds LIMIT]
+python -m benchmarks.kill_rounds [rounds] [--folder FOLDER] [--seed N] [--seconds LIMIT] [--short]
 
 A home of 3,000 generated customers is trained once, and played once without a kill: what it comes to is what every
 round must come to. Stage and moment of a round are drawn from its number. Finished rounds are lines of
 FOLDER/rounds.jsonl and are not played again, so that the benchmark may be stopped at any time and goes on. Exits with 1
-if a round ended otherwise.
+if a round ended otherwise. A round of a minute or two is mostly the training of the challenger; with `--short` the
+champion with another calibration is registered instead, and all else is as it was: the request, its run in queue and
+pool, registration, gate and promotion.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from examples.demo.traffic import draw
 ROWS, WINDOW = 3000, 2000
 SOURCE = {"CHURN_SOURCE": f"generated://store?rows={ROWS}&seed=7"}
 LIMIT_S = 900.0
+WHOLE, SHORT = "churn_assets.definitions", "churn_assets_tests.defs.round_definitions"
 
 
 def main() -> int:
@@ -37,9 +40,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("data/var/kill_rounds"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further round after so long")
+    parser.add_argument("--short", action="store_true", help="do not train the challenger")
     options = parser.parse_args()
     folder: Path = options.folder.absolute()
-    template, begun = _template(folder), time.monotonic()
+    template, begun = _template(folder, SHORT if options.short else WHOLE), time.monotonic()
     reference = _reference(folder, template)
     kept = folder / "rounds.jsonl"
     rounds = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
@@ -54,12 +58,12 @@ def main() -> int:
     return _report(rounds)
 
 
-def _template(folder: Path) -> Path:
+def _template(folder: Path, module: str) -> Path:
     """The trained home with a log to ingest, made once."""
     template, root = folder / "template", folder / "root"
     if not (template / "complete").is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        make_root(root, (ROOT / "contracts" / "store.toml").read_text(encoding="utf-8"), WINDOW)
+        make_root(root, (ROOT / "contracts" / "store.toml").read_text(encoding="utf-8"), WINDOW, module)
         home = LoopHome(root, template, SOURCE)
         command = [sys.executable, "-m", "churn_assets.cli", "run"]
         subprocess.run(command, env=dict(home.environ), check=True, stdout=subprocess.DEVNULL)

@@ -62,7 +62,7 @@ class Settings:
     two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
     ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
-    customers. `instance` names this host among those that share the home, each with its own folder of segments.
+    customers. `instance` names this host among those that share the home, each with a folder of segments of its own.
     """
 
     root: Path
@@ -82,6 +82,7 @@ class Settings:
     log_retention_days: int = 0
     feedback_share: float = 0.5
     instance: str = ""
+    own_segments: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -115,6 +116,7 @@ class Settings:
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
             feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
             instance=read.label("CHURN_INSTANCE"),
+            own_segments=read.folder("CHURN_SEGMENTS_DIR"),
         )
 
     @property
@@ -122,6 +124,11 @@ class Settings:
         """The home under a name that Dagster, MLflow and BentoML can use: a link to it if a URL cannot hold its path.
         `storage.links.link_home` makes the link."""
         return _tool_home(self.home)
+
+    @property
+    def segments_dir(self) -> Path:
+        """Where processes of this host write segments: of the log, or of their instance's folder in it."""
+        return self.own_segments or self.predlog_dir / self.instance
 
     raw_dir = _Below("root", "data/raw")  # where a user puts their own table
     dagster_home = _Below("tool_home", "dagster")  # runs, events and schedules of Dagster's instance
@@ -131,7 +138,7 @@ class Settings:
     bundles_dir = _Below("home", "bundles")  # content-addressed, one folder a version
     reports_dir = _Below("home", "reports")  # pages and lists for people
     studies_dir = _Below("home", "studies")  # tuning studies and the best parameters they found
-    predlog_dir = _Below("home", "predlog")  # segments of the prediction log
+    predlog_dir = _Below("home", "predlog")  # segments of the prediction log, of all instances
     warehouse_dir = _Below("home", "warehouse")  # the log in DuckDB, and its published copy
     archive_dir = _Below("home", "warehouse/archive")  # old segments of the log, as Parquet
     monitoring_dir = _Below("home", "monitoring")  # windows of predictions and the reports on them

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -17,10 +18,11 @@ print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - b
 """
 
 
-def loaded_by(*modules: str) -> set[str]:
+@cache
+def loaded_by(*modules: str) -> frozenset[str]:
     """Top-level modules that a fresh interpreter loads for these."""
     done = subprocess.run([sys.executable, "-c", _LOADED, *modules], capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout)) - {"churn_assets"}
+    return frozenset(json.loads(done.stdout)) - {"churn_assets"}
 
 
 def modules_of(package: str) -> list[str]:

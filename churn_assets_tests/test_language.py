@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,27 @@ def docstrings_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield text, getattr(node, "lineno", 1)
 
 
+@cache
+def names() -> list[tuple[Path, str, int]]:
+    """(module, name, line) of all names that count."""
+    return [(path, name, line) for path, tree in trees() for name, line in names_of(tree)]
+
+
+@cache
+def trees() -> list[tuple[Path, ast.AST]]:
+    """The modules that count."""
+    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in PACKAGE if not is_pending(path)]
+
+
+@cache
+def texts() -> list[tuple[Path, str, int]]:
+    """(file, text, first line) of all docstrings and pages that count."""
+    docstrings = [(path, text, line) for path, tree in trees() for text, line in docstrings_of(tree)]
+    read = [(page, page.read_text(encoding="utf-8")) for page in PAGES]
+    pages = [(page, FENCE.sub(lambda m: "\n" * m[0].count("\n"), text), 1) for page, text in read]
+    return [*docstrings, *pages]
+
+
 def is_pending(path: Path) -> bool:
     return path.relative_to(ROOT / "churn_assets").parts[0] in PENDING
 
@@ -89,22 +111,14 @@ def place(path: Path, line: int) -> str:
 def test_no_name_has_a_part_that_was_replaced():
     hits = [
         f"{place(path, line)} {name}"
-        for path in PACKAGE
-        if not is_pending(path)
-        for name, line in names_of(ast.parse(path.read_text(encoding="utf-8")))
+        for path, name, line in names()
         if NAMES.intersection(parts(name)) or (path.stem in NAMES)
     ]
     assert hits == [], "docs/glossary.md says which word to use"
 
 
 def test_no_name_is_a_word_that_was_replaced():
-    hits = [
-        f"{place(path, line)} {name}"
-        for path in PACKAGE
-        if not is_pending(path)
-        for name, line in names_of(ast.parse(path.read_text(encoding="utf-8")))
-        if name.lstrip("_").lower() in WHOLE_NAMES
-    ]
+    hits = [f"{place(path, line)} {name}" for path, name, line in names() if name.lstrip("_").lower() in WHOLE_NAMES]
     assert hits == [], "docs/glossary.md says which word to use"
 
 
@@ -112,15 +126,10 @@ def test_no_name_is_a_word_that_was_replaced():
 def test_no_docstring_and_no_page_has_a_phrase_that_was_replaced(phrase):
     pattern = re.compile(rf"\b{phrase}\b", re.I)
     hits = [
-        f"{place(path, line)} {match[0]!r}"
-        for path in PACKAGE
-        if not is_pending(path)
-        for text, line in docstrings_of(ast.parse(path.read_text(encoding="utf-8")))
+        f"{place(path, line + text.count(chr(10), 0, match.start()))} {match[0]!r}"
+        for path, text, line in texts()
         for match in pattern.finditer(text)
     ]
-    for page in PAGES:
-        text = FENCE.sub("", page.read_text(encoding="utf-8"))
-        hits += [f"{place(page, text.count(chr(10), 0, m.start()) + 1)} {m[0]!r}" for m in pattern.finditer(text)]
     assert hits == [], "docs/glossary.md says which word to use"
 
 

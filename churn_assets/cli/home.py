@@ -162,15 +162,17 @@ def serve(
     check_grpc_port(serving.host, serving.port, serving.grpc_port)
     check_address(serving.host, serving)
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        if serving.log and not os.access(settings.home, os.W_OK):
+        written = settings.segments_dir if serving.instance else settings.home
+        written.mkdir(parents=True, exist_ok=True)
+        if serving.log and not os.access(written, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         link_home(settings)
         folder = _isolate_service(settings, serving)
     except OSError as error:
         raise SettingsError(
             f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}), expected room for the "
-            "prediction log; free the disk or correct its permissions, or answer without a log: CHURN_LOG=0"
+            f"prediction log in {written}; free the disk or correct its permissions, or answer without a log: "
+            "CHURN_LOG=0"
         ) from error
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")

@@ -83,6 +83,7 @@ def _read_settings() -> ServingSettings:
         end_start(error)
 
 
+SWITCH_S = 5e-4  # after which a thread that computes (a look at a release, say) lets requests go on; 5 ms by default
 _SETTINGS = _read_settings()
 _TLS = {"enabled": True, "certfile": _SETTINGS.tls_cert, "keyfile": _SETTINGS.tls_key} if _SETTINGS.tls_cert else {}
 use_protocol()
@@ -132,6 +133,7 @@ class ChurnService:
     async def start(self) -> None:
         """Open the log, load the model, and check for the next."""
         settle_memory()  # before the model: what is settled is never freed
+        sys.setswitchinterval(SWITCH_S)
         await this_worker().start()
         this_worker().check_host(bound_host())
         await start_grpc()

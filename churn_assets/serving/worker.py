@@ -40,7 +40,7 @@ from churn_assets.settings import ServingSettings, Settings
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 COUNTS_S = 1.0  # between two writes of the counts of a release
-GUARD_S = 2.0  # between two looks at the guardrails of a release: some 4 ms of Python, for which requests wait
+GUARD_S = 2.0  # between two looks at the guardrails of a release, by all workers together: some 4 ms of Python
 LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
 _FACTS = "facts"
@@ -73,9 +73,9 @@ class Worker:
         # An instance that may not write its home leaves releases and the loop to the host that may; a packed bundle
         # has no releases.
         self.leads = os.access(home.home, os.W_OK) or not home.home.exists()
-        self.guard = ReleaseGuard(home, report) if follows_pointer and self.leads else None
+        self.guard = ReleaseGuard(home, report, every_s=0.75 * GUARD_S) if follows_pointer and self.leads else None
         segment = Segment(
-            home.predlog_dir,
+            home.segments_dir,
             settings.log_segment_bytes,
             settings.log_segment_s,
             report=self._report_segment,

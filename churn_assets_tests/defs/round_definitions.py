@@ -1,6 +1,6 @@
-"""The definitions of the package for rounds that must be short: instead of training, a bundle is made in a moment.
+"""The definitions of the package for rounds that must be short: instead of training, the champion is calibrated anew.
 
-All else is real: the request, the run in its queue and pool, and the registration of the model as a challenger.
+All else is real: the request, the run in its queue and pool, the registration of the model as a challenger, the gate.
 """
 
 import os
@@ -20,13 +20,29 @@ TRAINING_S = 2.0
 @dg.op(pool=TRAINING_POOL)
 def train_challenger(context: dg.OpExecutionContext) -> None:
     """A challenger that answers the request of this run."""
+    import dataclasses
+    import json
+
     from churn_assets.contract.load import load_contract
+    from churn_assets.promotion.pointer import require_champion
     from churn_assets.promotion.registration import TrainedModel
     from churn_assets.promotion.service import PromotionService
-    from churn_assets_tests.serving.client import make_bundle
+    from churn_assets.scoring.bundle import load_bundle, read_reference, write_bundle
+    from churn_assets.scoring.calibration import Platt
 
     time.sleep(TRAINING_S)  # long enough to be killed in it
-    bundle = make_bundle(SETTINGS.home, "logistic")
+    champion = require_champion(SETTINGS.home).path(SETTINGS.home)
+    scorer = dataclasses.replace(load_bundle(champion), calibration=Platt(0.9, -0.1))
+    card, reference = json.loads((champion / "card.json").read_text()), read_reference(champion)
+    bundle = write_bundle(
+        SETTINGS.home / "bundles",
+        scorer,
+        card=card,
+        golden=reference.slice(0, 40),
+        as_of=card["as_of"],
+        reference=reference,
+        provenance={},
+    )
     PromotionService.of(SETTINGS).register(
         load_contract(SETTINGS.contract_path),
         TrainedModel(bundle.name, 0.9, generated=False),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shutil
 import sqlite3
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -72,6 +74,30 @@ def test_without_a_release_nothing_is_written(home):
     settings, _, _ = home
     guard_of(settings).check()
     assert not (settings.home / "releases").exists()
+
+
+def test_workers_look_in_turns_but_for_one_that_has_a_rollback_to_finish(home):
+    settings, _, v2 = home
+    releases(settings).canary(v2, "ana", "it passed")
+    policy = count(settings, period(errors=0))
+    one, other = (guard_of(settings, every_s=60.0) for _ in range(2))
+    assert one.check().startswith(f"{policy.id}: hold")
+    assert other.check() == one.check() == f"{policy.id}: looked at a moment ago"
+    lock = counts_folder(settings.home, policy.id) / LOCK
+    for age_s in (61.0, -61.0):  # a while ago; by a clock that was set back since
+        at = time.time() - age_s
+        os.utime(lock, (at, at))
+        assert other.check().startswith(f"{policy.id}: hold")
+    count(settings, period(0.25, errors=90))
+
+    def end(*_):
+        raise LedgerUnavailable("the ledger is locked")
+
+    failing = guard_of(settings, every_s=60.0, moves=lambda: SimpleNamespace(end=end))
+    os.utime(lock, (0, 0))
+    assert "locked" in failing.check()
+    assert "locked" in failing.check(), "what is crossed is not put off"
+    assert guard_of(settings, every_s=60.0).check() == f"{policy.id}: looked at a moment ago"
 
 
 def test_a_canary_advances_through_its_steps_and_is_promoted(home):

@@ -10,9 +10,11 @@ show by then. A step or promotion that is refused is tried again until the deadl
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from churn_assets.errors import BundleCorrupt, ChurnError, TransitionRefused, one_line
@@ -56,7 +58,8 @@ class ReleaseGuard:
     """The guard of one home in one process; `check` is called from one thread at a time.
 
     `by` is who moves, for the history. `moves` and `history` (the policies of this home that were in force, oldest
-    first) are opened when they are needed. `report` tells what happened, as `log_event` does.
+    first) are opened when they are needed. `report` tells what happened, as `log_event` does. A look that any
+    process began less than `every_s` seconds ago is enough.
     """
 
     def __init__(
@@ -68,8 +71,10 @@ class ReleaseGuard:
         moves: Callable[[], ReleaseMoves] | None = None,
         history: Callable[[], Sequence[Policy]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        every_s: float = 0.0,
     ) -> None:
         self._home, self._report, self._by, self._clock = settings.home, report, by, clock
+        self._every_s = every_s
         self._moves = moves or (lambda: _releases_of(settings))
         self._history = history or (lambda: _policies_of(settings))
         self._rollout: tuple[Policy, ...] = ()
@@ -87,12 +92,23 @@ class ReleaseGuard:
             if policy is None or policy.kind not in WATCHED:
                 self._rollout, self._crossed, self._written = (), None, None
                 return NONE_RUNS
-            with file_lock(counts_folder(self._home, policy.id) / LOCK):
+            lock = counts_folder(self._home, policy.id) / LOCK
+            if self._crossed is None and self._is_recent(lock):
+                return f"{policy.id}: looked at a moment ago"
+            with file_lock(lock):
                 return f"{policy.id}: {self._judge(policy)}"
         except LockBusy as busy:  # another worker, or the loop, looks
             return f"{busy} looks at the release"
         except (ChurnError, OSError, ValueError) as error:
             return self._tell(f"{type(error).__name__}: {error}")
+
+    def _is_recent(self, lock: Path) -> bool:
+        """Whether the lock was taken a moment ago."""
+        try:
+            age_s = time.time() - lock.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return 0.0 <= age_s < self._every_s  # a clock that was set back holds no look up
 
     def _policy_in_force(self) -> Policy | None:
         """The policy that workers follow now. Raises PolicyCorrupt, PointerCorrupt."""

@@ -55,7 +55,7 @@ class ShadowProcess:
         self._pairs = PairScorer(assignment.policy, champion, _load(assignment.challenger))
         self._load_seconds = time.perf_counter() - start
         self._memory = max(0, process.memory_info().rss - memory)
-        folder = Settings.from_environ({"CHURN_HOME": str(home)}).predlog_dir
+        folder = Settings.from_environ(os.environ | {"CHURN_HOME": str(home)}).segments_dir
         self._segment = Segment(folder, assignment.segment_bytes, assignment.segment_s, instance=assignment.instance)
         self._writer = writer_name("shadow")
         self._lines: list[bytes] = []
