@@ -104,6 +104,17 @@ def test_status_history_and_alerts_show_what_the_version_before_wrote(home: Sett
     assert "esent" in run(home, "alerts")
 
 
+def test_what_the_older_log_does_not_have_is_said_in_a_line(tmp_path: Path) -> None:
+    settings = unpack(tmp_path)
+    run(settings, "release", "shadow", WAITING, *WHO)
+    completed = churn("release", "compare", home=settings.home, **environ(tmp_path))
+    assert completed.returncode == 2
+    assert completed.stderr.count("\n") == 1, completed.stderr
+    assert "has the tables of version 1" in completed.stderr
+    run(settings, "log", "ingest")
+    assert "no row of r000002 has been ingested yet" in run(settings, "release", "compare")
+
+
 def test_the_service_answers_logs_and_follows_a_rollback_and_new_windows_are_judged(tmp_path: Path) -> None:
     settings = unpack(tmp_path)
     as_of = "2024-12-30"

@@ -117,11 +117,17 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def stored_version(connection: duckdb.DuckDBPyConnection) -> int:
+    """The version of the tables of a warehouse that has some; 0 before the first."""
+    [(stored,)] = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()
+    return int(stored)
+
+
 def migrate(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
     """Bring the tables to this version of the package and to `contract`; a description of each change. One transaction:
     a kill leaves the tables as they were. Raises WarehouseCorrupt for a warehouse of a newer version."""
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
-    [(stored,)] = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()
+    stored = stored_version(connection)
     if stored > len(VERSIONS):
         raise WarehouseCorrupt(
             f"the warehouse has version {stored}, this package knows versions to {len(VERSIONS)}; "

@@ -45,7 +45,8 @@ class DemoFailed(Exception):
 class Stage:
     """Processes of one demo and the home they share; leaving it stops them all.
 
-    `port` is the service's. The processes write to files in `logs`. `limit_s` bounds the demo as a whole.
+    `port` is the service's. The processes write to files in `logs`. `limit_s` bounds the demo as a whole. `changes` are
+    values of the contract by table, in place of those of the user's.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Stage:
         limit_s: float = 3600.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        changes: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         self.root, self.folder, self.logs = settings.root, folder, folder / "logs"
         self.home = folder / "home"
@@ -66,6 +68,7 @@ class Stage:
         self._instance: dg.DagsterInstance | None = None
         self._runs_read_at = self._busy_at = self._begun
         self._contract = folder / "contract.toml"
+        self._changes = {"monitoring": _MONITORING} if changes is None else changes
         self._original = settings.contract_path
 
     def __enter__(self) -> Stage:
@@ -73,7 +76,8 @@ class Stage:
             shutil.rmtree(self.folder)
         self.logs.mkdir(parents=True)
         text = self._original.read_text(encoding="utf-8")
-        text = with_values(text, "monitoring", _MONITORING)
+        for table, values in self._changes.items():
+            text = with_values(text, table, values)
         self._contract.write_text(text, encoding="utf-8")
         return self
 

@@ -12,6 +12,7 @@ import datetime as dt
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from churn_assets.contract.load import load_contract
@@ -189,10 +190,28 @@ def label_schema(contract: Contract) -> pa.Schema:
     """The columns of `labelled`, under this contract; instants are UTC without a zone."""
     import pyarrow as pa
 
-    head = {name: pa.type_for_alias(_TYPES.get(name, "string")) for name in _HEAD}
+    head = _head()
     kinds = {Kind.BOOLEAN: pa.bool_(), Kind.DATE: pa.date32(), Kind.NUMBER: pa.float64(), Kind.INTEGER: pa.float64()}
     asked = {table_column(c.name): kinds.get(c.kind, pa.string()) for c in contract.logged_columns}
     return pa.schema(list({**head, **asked}.items()), {"churn_contract": contract.fingerprint})
+
+
+def _head() -> dict[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {name: pa.type_for_alias(_TYPES.get(name, "string")) for name in _HEAD}
+
+
+def read_labelled(path: Path) -> pa.Table:
+    """The stored rows of `labelled`; a column that an older version did not write is null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for name, kind in _head().items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
+    return table
 
 
 def read_horizons(settings: Settings) -> dict[str, int]:

@@ -22,6 +22,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.errors import ContractError
 from churn_assets.evaluation.bootstrap import Figure, interval, samples, statistics_under, stratified_samples
 from churn_assets.evaluation.metrics import Ranking, ece_by_chance, summary
+from churn_assets.monitoring.performance.labels import read_labelled
 from churn_assets.monitoring.windows import Window, read_window_quality, read_windows, window_folder
 from churn_assets.settings import Settings
 
@@ -151,14 +152,13 @@ def usable_labels(settings: Settings, contract: Contract) -> tuple[pa.Table | No
     the closed window begins that a row lies in or after; null after the last one. Raises WindowUnreadable."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     from churn_assets.training.labelled_rows import WINDOW
 
     path = settings.assets_dir / "labelled_predictions.parquet"
     if not path.is_file():
         return None, 0
-    labelled = pq.read_table(path)
+    labelled = read_labelled(path)
     related = [name for name in pc.unique(labelled["fingerprint"]).to_pylist() if _is_related(settings, name, contract)]
     windows = [window for fingerprint in related for window in read_windows(settings, fingerprint)]
     quality = [read_window_quality(window_folder(settings, window)) for window in windows]

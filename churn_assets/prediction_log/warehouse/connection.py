@@ -12,9 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
+from churn_assets.errors import (
+    ChurnError,
+    LogUnavailable,
+    LogUnreadable,
+    NothingIngested,
+    WarehouseCorrupt,
+    WarehouseLocked,
+    one_line,
+)
 from churn_assets.prediction_log.records import ANONYMOUS, IMPORT
-from churn_assets.prediction_log.schema import literal
+from churn_assets.prediction_log.schema import VERSIONS, literal, stored_version
 from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets.settings import Settings
 from churn_assets.storage.files import open_file, replacing
@@ -81,7 +89,8 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     `outcomes`, the feedback that counts.
 
     The ingest replaces the file under its name: an open connection goes on reading the old one. Raises
-    NothingIngested, WarehouseCorrupt, WarehouseLocked (another process has the copy open for writing).
+    NothingIngested, WarehouseCorrupt, WarehouseLocked (another process has the copy open for writing), and
+    LogUnreadable for what the block asks of a copy that an older version made and that does not have it.
     """
     with _readable(settings) as path:
         import duckdb
@@ -90,7 +99,16 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     with contextlib.closing(connection):
         connection.execute("SET TimeZone = 'UTC'")
         make_views(connection, settings.feedback_share)
-        yield connection
+        try:
+            yield connection
+        except (duckdb.BinderException, duckdb.CatalogException) as error:
+            if (stored := stored_version(connection)) >= len(VERSIONS):
+                raise
+            said = one_line(str(error).split("LINE", 1)[0])
+            raise LogUnreadable(
+                f"{path} has the tables of version {stored} ({said}), expected version {len(VERSIONS)}; "
+                "`churn log ingest` brings them up to date"
+            ) from error
 
 
 class HeldCopy:
