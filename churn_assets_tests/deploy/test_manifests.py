@@ -36,7 +36,7 @@ FREE_NAMES = re.compile(
     r"|/resources/(requests|limits)/[^/]+$"
 )
 QUANTITY = re.compile(r"/(requests|limits)/[^/]+$|/sizeLimit$")
-NAME_OR_NUMBER = re.compile(r"/(port|targetPort|maxSurge|maxUnavailable)$|/pause/duration$")
+NAME_OR_NUMBER = re.compile(r"/(port|targetPort|maxSurge|maxUnavailable)$|/pause/duration$|/rules/\d+/expr$")
 
 _HELM = """
 import json, sys, helm_python
