@@ -12,6 +12,7 @@ import numpy as np
 from churn_assets.contract.model import Column, Kind
 from churn_assets.features.compile import Array, as_of_days
 from churn_assets.features.encode import Columns, encode_table
+from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 from churn_assets.scoring.bundle import read_card, read_reference
 from churn_assets.scoring.scorer import Scorer
 
@@ -56,9 +57,12 @@ class Reference:
 
 
 def known_values(column: Column, values: Array) -> Array:
-    """The values of a column among customers, ascending, missing ones left out."""
+    """The values of a column among customers, ascending; missing ones are left out, and days that moved beyond the
+    calendar, which no request can have."""
     if column.kind is Kind.CATEGORY:
         return np.sort(values[values >= 0]).astype(np.float64)
+    if column.kind is Kind.DATE:
+        return np.sort(values[(values >= FIRST_DAY) & (values <= LAST_DAY)])
     return np.sort(values[~np.isnan(values)])
 
 

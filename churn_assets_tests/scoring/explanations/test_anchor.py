@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import math
 from functools import cache
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from churn_assets.features.encode import encode_table
+from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 from churn_assets.scoring.explanations.anchor import PRECISION, Anchor, AnchorSearch, Condition, lower_bound
 from churn_assets.scoring.explanations.customer import Customer, cell_value
 from churn_assets.scoring.explanations.reference import Reference
@@ -108,6 +110,16 @@ def test_few_training_customers_show_nothing():
     rule = search.search(Customer.read(CustomerScorer(scorer), ROWS[0], AS_OF, DAY), [])
     assert rule.status == "not_shown"
     assert rule.precision_low < PRECISION
+
+
+@pytest.mark.parametrize("day", [FIRST_DAY + 200.0, LAST_DAY])
+def test_no_rule_has_a_date_beyond_the_calendar(day):
+    """At its ends training customers, whose dates move with the day of scoring, have dates that nobody can write."""
+    for row in ROWS[:20]:
+        anchor = anchor_of("boosted", {**row, "lastorder": None}, day)
+        for condition in anchor.conditions:
+            if condition.column in ("created", "lastorder") and condition.value is not None:
+                dt.date.fromisoformat(str(condition.value))
 
 
 def test_dates_of_rules_move_with_the_day_of_scoring():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from churn_assets.contract.model import Contract, Kind, Severity
 from churn_assets.features.compile import compile_rules
+from churn_assets.features.functions import FIRST_DAY, LAST_DAY
 from churn_assets.scoring.explanations.counterfactual import Counterfactuals, CounterfactualSearch
 from churn_assets.scoring.explanations.customer import Customer
 from churn_assets.scoring.explanations.reference import Reference
@@ -148,6 +149,16 @@ def test_dates_move_with_the_day_of_scoring():
         _, _, told = changes_of(row, kind, 0.01, {"lastorder": "any"}, day)
         for option in told.counterfactuals:
             assert "2012-01-01" <= str(option.changes[0].after) <= "2015-01-20"
+
+
+@pytest.mark.parametrize("day", [FIRST_DAY + 200.0, LAST_DAY])
+def test_no_change_is_a_date_beyond_the_calendar(day):
+    row = {**ROWS[0], "lastorder": None}
+    for kind in ("boosted", "logistic"):
+        _, _, told = changes_of(row, kind, 0.01, {"lastorder": "any", "sent": "any"}, day)
+        for change in (change for option in told.counterfactuals for change in option.changes):
+            if change.column == "lastorder":
+                dt.date.fromisoformat(str(change.after))
 
 
 def test_the_smallest_change_of_a_number_is_smallest():
