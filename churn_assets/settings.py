@@ -144,6 +144,7 @@ class Settings:
     bento_home = _Below("tool_home", "bentoml")  # BentoML's store
     assets_dir = _Below("home", "assets")  # what the IO manager writes, one entry an asset
     bundles_dir = _Below("home", "bundles")  # content-addressed, one folder a version
+    tables_dir = _Below("home", "tables")  # versions of raw and validated tables, rows kept once
     reports_dir = _Below("home", "reports")  # pages and lists for people
     studies_dir = _Below("home", "studies")  # tuning studies and the best parameters they found
     predlog_dir = _Below("home", "predlog")  # segments of the prediction log, of all instances
