@@ -174,6 +174,8 @@ def sequence_of(address: RowAddress) -> tuple[list[tuple[str, int]], RowSequence
 
 def global_rows(address: RowAddress, packs: Sequence[tuple[str, int]]) -> Codes:
     """The number of each row in a concatenation of `packs`, shape (rows,)."""
-    offsets = dict(zip((name for name, _ in packs), np.cumsum([0, *(rows for _, rows in packs)]).tolist(), strict=False))
+    offsets = dict(
+        zip((name for name, _ in packs), np.cumsum([0, *(rows for _, rows in packs)]).tolist(), strict=False)
+    )
     starts = np.array([offsets[name] for name, _ in address.packs] or [0], dtype=np.int64)
     return starts[address.pack] + address.row if len(address.row) else address.row

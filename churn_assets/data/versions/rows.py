@@ -99,4 +99,3 @@ class RowSequence:
         begins = np.cumsum(lengths) - lengths
         row = np.arange(int(lengths.sum())) - np.repeat(begins - starts, lengths)
         return cls(np.repeat(sources, lengths), row)
-

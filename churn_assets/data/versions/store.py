@@ -10,7 +10,7 @@ an inserted, appended or changed row costs does not depend on where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -132,7 +132,8 @@ class TableStore:
         with self._locked():
             if manifest_path(self.versions_dir, version).is_file():
                 known = read_manifest(manifest_path(self.versions_dir, version))
-                write_manifest(self.versions_dir, msgspec.structs.replace(known, used_at=at))
+                origin = made_from or known.made_from
+                write_manifest(self.versions_dir, msgspec.structs.replace(known, used_at=at, made_from=origin))
                 return Kept(version, 0)
             versions = self.versions()
             manifest = Manifest(
@@ -147,10 +148,13 @@ class TableStore:
                 kept_at=at,
                 used_at=at,
                 schema=table.schema.serialize().to_pybytes(),
-                **_divided(table, [m for m in versions.values() if m.table == name]),
+                repeated=b"",
+                repeated_columns=[],
+                body=[],
                 packs=[],
                 runs=[],
             )
+            manifest = _divided(manifest, table, versions.values())
             manifest, added = self._with_rows(manifest, table, versions)
             added += len(encoded(manifest))
             manifest = msgspec.structs.replace(manifest, stored_bytes=added)
@@ -160,7 +164,9 @@ class TableStore:
 
     def _with_rows(self, manifest: Manifest, table: pa.Table, versions: Mapping[str, Manifest]) -> tuple[Manifest, int]:
         """The manifest with its rows, those that are not kept yet written as a pack; the bytes of that pack."""
-        body = pa.table([dense(table.column(n)) for n in manifest.body], names=list(map(str, range(len(manifest.body)))))
+        body = pa.table(
+            [dense(table.column(n)) for n in manifest.body], names=list(map(str, range(len(manifest.body))))
+        )
         related = [m for m in versions.values() if m.layout() == manifest.layout()][-_COMPARED:]
         addresses = {m.version: address_of(m, versions) for m in related}
         packs = list(dict.fromkeys(pack for address in addresses.values() for pack in address.packs))
@@ -181,8 +187,8 @@ class TableStore:
         if len(new):
             name, added = self._write_pack(body.take(pa.array(new)))
             packs = [*packs, (name, len(new))]
-        used, sequence = sequence_of(RowAddress(tuple(packs), pack, row)) if base is None else _beside(
-            packs, pack, row, position
+        used, sequence = (
+            sequence_of(RowAddress(tuple(packs), pack, row)) if base is None else _beside(packs, pack, row, position)
         )
         depth = 0 if base is None else versions[base].depth + 1
         runs = sequence.to_runs()
@@ -316,11 +322,12 @@ class TableStore:
             yield
 
 
-def _divided(table: pa.Table, before: Sequence[Manifest]) -> dict[str, object]:
-    """`body`, `repeated_columns` and `repeated` of a table's manifest, the columns divided as in the newest version
-    `before` as far as they are the same: rows are shared by versions of one layout only."""
+def _divided(manifest: Manifest, table: pa.Table, before: Iterable[Manifest]) -> Manifest:
+    """The manifest of `table` with its columns divided, as in the newest version of that table `before` as far as they
+    are the same: rows are shared by versions of one layout only."""
     fields = [(field.name, str(field.type)) for field in table.schema]
-    same = [m for m in before if [(f.name, str(f.type)) for f in m.arrow_schema()] == fields]
+    own = [m for m in before if m.table == manifest.table]
+    same = [m for m in own if [(f.name, str(f.type)) for f in m.arrow_schema()] == fields]
     former = same[-1] if same else None
     body, repeated, begins = [], [], [np.zeros(min(1, table.num_rows), dtype=np.int64)]
     for number, column in enumerate(table.columns):
@@ -340,7 +347,8 @@ def _divided(table: pa.Table, before: Sequence[Manifest]) -> dict[str, object]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, runs.schema) as writer:
         writer.write_table(runs)
-    return {"body": body, "repeated_columns": repeated, "repeated": sink.getvalue().to_pybytes()}
+    content = sink.getvalue().to_pybytes()
+    return msgspec.structs.replace(manifest, body=body, repeated_columns=repeated, repeated=content)
 
 
 def _used_rows(versions: Mapping[str, Manifest], gone: Collection[str]) -> dict[str, tuple[Codes, int]]:
@@ -410,5 +418,6 @@ def _beside(
 
 def _not_held(problem: str) -> TableNotKept:
     return TableNotKept(
-        f"the table is not kept ({problem}), expected columns that Parquet holds as they are; convert them in the source"
+        f"the table is not kept ({problem}), expected columns that Parquet holds as they are; convert them in the "
+        "source"
     )

@@ -255,7 +255,7 @@ def test_rows_of_another_pack_are_not_taken_for_those_that_were_kept(customers, 
     store._write_pack(customers.slice(100, 100).rename_columns(list(map(str, range(customers.num_columns)))))
     (other,) = set(store.packs_dir.glob("*.parquet")) - {pack}
     other.replace(pack)
-    with pytest.raises(KeptTableCorrupt, match="has other cells than were kept|cannot be read"):
+    with pytest.raises(KeptTableCorrupt, match=r"has other cells than were kept|cannot be read"):
         store.read(store.find("raw"))
 
 
