@@ -72,5 +72,9 @@ def _needed(settings: Settings, versions: Mapping[str, Manifest], newest: int) -
         needed |= set(own[len(own) - newest :] if newest else ())
     records, uses = read_records(settings.bundles_dir), models_in_use(settings)
     needed |= {version for version, models in users_of(records).items() if uses.keys() & set(models)}
-    made_from = (versions[version].made_from for version in needed if version in versions)
-    return needed | set(filter(None, made_from))
+    origins = needed
+    while origins:  # splits are made from a validated table, and that from a raw one
+        made_from = {versions[version].made_from for version in origins if version in versions}
+        origins = {version for version in made_from if version is not None} - needed
+        needed |= origins
+    return needed
