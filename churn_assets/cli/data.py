@@ -9,17 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from churn_assets.cli.terminal.console import (
-    FAILURE,
-    ContractOption,
-    HomeOption,
-    err,
-    escape,
-    out,
-    print_json,
-    say,
-    settings_of,
-)
+from churn_assets.cli.terminal.console import FAILURE, ContractOption, HomeOption, err, print_json, say, settings_of
 
 app = typer.Typer()
 data_app = typer.Typer(help="Versions of the tables that models were trained on.", no_args_is_help=True)
@@ -64,14 +54,14 @@ def data_log(
     if not entries:
         say(f"{settings.tables_dir}: no table is kept yet; `churn run` keeps them, unless CHURN_DATA_VERSIONS is 0")
         return
-    from rich.table import Table
-
-    shown = Table("version", "table", "last kept (UTC)", "rows", "bytes added", "models", "source")
     for entry in entries:
         models = ", ".join(f"{model} ({use})" if use else model for model, use in entry["models"].items())
-        cells = (f"{entry['rows']:,}", f"{entry['stored_bytes']:,}", models, str(entry["source"]))
-        shown.add_row(entry["version"], entry["table"], entry["used_at"][:16].replace("T", " "), *map(escape, cells))
-    out.print(shown)
+        say(
+            f"{entry['version']}  {entry['table']:9}  {entry['used_at'][:16].replace('T', ' ')}  "
+            f"{entry['rows']:>9,} rows  {entry['stored_bytes']:>11,} bytes added  {entry['source']}"
+            + f"; model {models}"
+            * bool(models)
+        )
     say(f"{store.stored_bytes():,} bytes in {settings.tables_dir}")
 
 

@@ -28,7 +28,7 @@ def keep_table(
     if not settings.data_versions:
         return None
     key = "customer_id" if name == "splits" else contract.key.name
-    run = dg.AssetExecutionContext.get().run_id
+    run = dg.AssetExecutionContext.get().run.run_id
     source, store = TableOrigin.of(table).source, TableStore(settings.tables_dir)
     try:
         return store.keep(name, table, key=key, source=source, made_from=made_from, run=run).version
@@ -87,7 +87,7 @@ def record_training(
             seeds=seeds,
             environment=Environment.here(),
             git_commit=git_commit,
-            run=dg.AssetExecutionContext.get().run_id,
+            run=dg.AssetExecutionContext.get().run.run_id,
         ),
     )
     try:

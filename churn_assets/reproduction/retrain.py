@@ -73,7 +73,7 @@ def reproduce(
     features = feature_table(contract, validated, splits, screen(contract, validated, splits).left_out)
     trained = trained_contract(contract, features)
     candidates = []
-    for name in (name for name in record.parameters if name in NAMES):
+    for name in (name for name in NAMES if name in record.parameters):  # the order names a blend
         report(f"training {name}")
         seed = record.seeds.get(name, 42)
         candidates.append(train_candidate(name, contract, features, splits, record.parameters[name], seed))

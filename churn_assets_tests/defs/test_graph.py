@@ -19,7 +19,7 @@ import pytest
 from churn_assets.contract.load import load_contract
 from churn_assets.data.versions.store import TableStore
 from churn_assets.defs.run import tuning_config
-from churn_assets.errors import AssetStale
+from churn_assets.errors import AssetStale, TableNotKept
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion, write_champion
 from churn_assets.promotion.registration import read_registration_record
@@ -39,7 +39,7 @@ from churn_assets.reproduction.record import Tables, read_record, write_record
 from churn_assets.reproduction.retrain import reproduce
 from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_provenance, read_reference
 from churn_assets.settings import Settings
-from churn_assets_tests.cli.test_main import churn, refused
+from churn_assets_tests.cli.test_main import churn
 from churn_assets_tests.defs.home import CANDIDATES, checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
 
@@ -305,8 +305,8 @@ def test_another_training_names_what_differs_and_ends_with_1(made, tmp_path):
         shutil.copytree(first.home / name, home / name)
     record = read_record(home / "bundles", version)
     store = TableStore(home / "tables")
-    changed = store.read(store.find(record.tables.validated)).slice(100)
-    splits = store.read(store.find(record.tables.splits)).slice(100)
+    changed = store.read(store.find(record.tables.validated)).slice(1500)
+    splits = store.read(store.find(record.tables.splits)).slice(1500)
     environment = msgspec.structs.replace(record.environment, libraries={"numpy": "1.0"}, cpu=["avx9"])
     other = msgspec.structs.replace(
         record,
@@ -334,9 +334,8 @@ def test_another_training_names_what_differs_and_ends_with_1(made, tmp_path):
     ):
         assert f"differs: {clause}" in done.stdout
     store.remove([other.tables.splits])
-    assert f"version {other.tables.splits} of the table 'splits' was removed" in refused(
-        churn("reproduce", version, home=home)
-    )
+    with pytest.raises(TableNotKept, match=f"version {other.tables.splits} of the table 'splits' was removed"):
+        reproduce(settings(home), other, tmp_path)
 
 
 def test_mlflow_answers_as_the_scorer_does(made):
