@@ -140,18 +140,18 @@ def describe_diff(diff: TableDiff) -> Sequence[str]:
         f"{diff.rows_before:,} rows before, {diff.rows_after:,} after: {diff.added:,} added, {diff.removed:,} removed, "
         f"{diff.changed:,} changed{', in another order' * diff.moved}"
     ]
-    for words, names in (
+    for title, names in (
         ("columns added", diff.columns_added),
         ("columns removed", diff.columns_removed),
         ("columns of another type", diff.types_changed),
     ):
-        lines += [f"{words}: {', '.join(names)}"] if names else []
+        lines += [f"{title}: {', '.join(names)}"] if names else []
     if diff.cells_by_column:
         counts = (f"{name} {count:,}" for name, count in islice(diff.cells_by_column.items(), 40))
         lines.append(f"changed cells by column: {', '.join(counts)}")
-    for words, count, ids in (("added", diff.added, diff.added_ids), ("removed", diff.removed, diff.removed_ids)):
+    for title, count, ids in (("added", diff.added, diff.added_ids), ("removed", diff.removed, diff.removed_ids)):
         more = f" and {count - len(ids):,} more" if count > len(ids) else ""
-        lines += [f"{words}: {', '.join(ids)}{more}"] if ids else []
+        lines += [f"{title}: {', '.join(ids)}{more}"] if ids else []
     lines += [f"{cell.row}: {cell.column} was {_shown(cell.before)}, is {_shown(cell.after)}" for cell in diff.cells]
     total = sum(diff.cells_by_column.values())
     lines += [f"and {total - len(diff.cells):,} more cells"] if total > len(diff.cells) else []
