@@ -280,24 +280,6 @@ def test_the_tables_of_the_training_are_kept_and_shown(made):
     assert dict(_rows(of, "select key, value from tags"))["validated_data"] == kept["validated"]
 
 
-def test_a_model_is_trained_again_from_the_kept_tables_and_nothing_of_the_home_changes(made, tmp_path):
-    of, _, _ = made
-    before = {path: path.stat().st_mtime_ns for path in Path(of.home).rglob("*") if path.is_file()}
-    record = read_record(of.bundles_dir, require_champion(of.home).version)
-    again = reproduce(of, record, tmp_path)
-    assert again.same, again
-    assert (again.files, again.differences) == ((), ())
-    assert {path: path.stat().st_mtime_ns for path in Path(of.home).rglob("*") if path.is_file()} == before
-    assert bundle_files(tmp_path / record.version) == bundle_files(of.bundles_dir / record.version)
-
-
-def bundle_files(bundle: Path) -> dict[str, bytes]:
-    """What the version of a bundle is made of."""
-    files = (path for path in bundle.rglob("*") if path.is_file())
-    contents = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in files}
-    return {name: content for name, content in contents.items() if name not in ("provenance.json", "manifest.json")}
-
-
 def test_another_training_names_what_differs_and_ends_with_1(made, tmp_path):
     first, _, _ = made
     home, version = tmp_path / "home", require_champion(first.home).version
