@@ -20,7 +20,7 @@ from churn_assets.storage.files import read_file, replacing
 
 FORMAT = 1
 MODE = 0o640  # as segments of the log: a kept table is as sensitive as its source
-ADVICE = "restore the home's tables from a copy, or keep the table anew: churn run"
+ADVICE = "restore the folder from a copy, or remove it: the next run keeps its tables anew"
 _SUFFIX = ".json.zst"
 
 

@@ -127,17 +127,11 @@ class TableStore:
         The table is read back and compared before it counts. Raises TableNotKept for a type that Parquet cannot hold,
         KeptTableCorrupt where versions of before are damaged.
         """
-        sha256, at = table_digest(table), (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
-        version = sha256[:DIGITS]
-        with self._locked():
-            if manifest_path(self.versions_dir, version).is_file():
-                known = read_manifest(manifest_path(self.versions_dir, version))
-                origin = made_from or known.made_from
-                write_manifest(self.versions_dir, msgspec.structs.replace(known, used_at=at, made_from=origin))
-                return Kept(version, 0)
-            versions = self.versions()
-            manifest = Manifest(
-                version=version,
+        at = (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+        try:
+            sha256, schema = table_digest(table), table.schema.serialize().to_pybytes()
+            new = Manifest(
+                version=sha256[:DIGITS],
                 sha256=sha256,
                 table=name,
                 rows=table.num_rows,
@@ -147,20 +141,33 @@ class TableStore:
                 run=run,
                 kept_at=at,
                 used_at=at,
-                schema=table.schema.serialize().to_pybytes(),
+                schema=schema,
                 repeated=b"",
                 repeated_columns=[],
                 body=[],
                 packs=[],
                 runs=[],
             )
-            manifest = _divided(manifest, table, versions.values())
-            manifest, added = self._with_rows(manifest, table, versions)
-            added += len(encoded(manifest))
-            manifest = msgspec.structs.replace(manifest, stored_bytes=added)
-            self._check(manifest, table, versions)
-            write_manifest(self.versions_dir, manifest)
-        return Kept(version, added)
+            with self._locked():
+                return self._keep(new, table)
+        except pa.ArrowException as error:
+            raise _not_held(one_line(error, 120)) from None
+
+    def _keep(self, new: Manifest, table: pa.Table) -> Kept:
+        """Write the version `new` of which rows and columns are not known yet, or note that it is kept again."""
+        path = manifest_path(self.versions_dir, new.version)
+        if path.is_file():
+            known = read_manifest(path)
+            origin = new.made_from or known.made_from
+            write_manifest(self.versions_dir, msgspec.structs.replace(known, used_at=new.used_at, made_from=origin))
+            return Kept(new.version, 0)
+        versions = self.versions()
+        manifest, added = self._with_rows(_divided(new, table, versions.values()), table, versions)
+        added += len(encoded(manifest))
+        manifest = msgspec.structs.replace(manifest, stored_bytes=added)
+        self._check(manifest, table, versions)
+        write_manifest(self.versions_dir, manifest)
+        return Kept(new.version, added)
 
     def _with_rows(self, manifest: Manifest, table: pa.Table, versions: Mapping[str, Manifest]) -> tuple[Manifest, int]:
         """The manifest with its rows, those that are not kept yet written as a pack; the bytes of that pack."""
@@ -203,27 +210,24 @@ class TableStore:
         if path.is_file():
             return name, 0
         dictionary = rows.num_rows >= _FEW_ROWS
-        try:
-            with replacing(path, MODE) as temporary:
-                pq.write_table(
-                    rows,
-                    temporary,
-                    compression="zstd",
-                    compression_level=9,
-                    use_dictionary=dictionary,
-                    write_statistics=False,
-                    store_schema=False,
-                )
-        except pa.ArrowException as error:
-            raise _not_held(one_line(error, 120)) from None
+        with replacing(path, MODE) as temporary:
+            pq.write_table(
+                rows,
+                temporary,
+                compression="zstd",
+                compression_level=9,
+                use_dictionary=dictionary,
+                write_statistics=False,
+                store_schema=False,
+            )
         return name, path.stat().st_size
 
     def _check(self, manifest: Manifest, table: pa.Table, versions: Mapping[str, Manifest]) -> None:
         """Raise TableNotKept unless the version reads back as `table`."""
         try:
             same = table_digest(self._assembled(manifest, address_of(manifest, versions))) == manifest.sha256
-        except (KeptTableCorrupt, pa.ArrowException) as error:
-            raise _not_held(one_line(error, 120)) from None
+        except KeptTableCorrupt as error:
+            raise _not_held(one_line(error, 200)) from None
         if not same:
             types = ", ".join(dict.fromkeys(str(field.type) for field in table.schema))
             raise _not_held(f"its cells come back otherwise, types {types[:120]}")

@@ -198,6 +198,16 @@ def test_types_come_back_as_they_were(cells, tmp_path):
         assert store.read(version).to_pylist() == kept.to_pylist()
 
 
+def test_a_type_that_no_file_holds_is_refused_and_leaves_the_store_as_it_was(tmp_path):
+    store = TableStore(tmp_path)
+    keep(store, pa.table({"id": [1, 2]}))
+    union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
+    with pytest.raises(TableNotKept, match=r"the table is not kept \(.*convert them in the source"):
+        store.keep("raw", pa.table({"id": [1, 2], "cell": union}))
+    assert [manifest.rows for manifest in store.versions().values()] == [2]
+    assert keep(store, pa.table({"id": [1, 2, 3]}))[0] > 0
+
+
 def test_a_table_that_is_kept_already_adds_nothing_and_is_the_newest_then(customers, tmp_path):
     store, other = TableStore(tmp_path), customers.slice(0, 50)
     assert keep(store, customers.slice(0, 100), other, customers.slice(0, 100))[2] == 0
@@ -235,7 +245,7 @@ def test_a_damaged_or_missing_file_is_named(customers, tmp_path):
     (pack,) = store.packs_dir.glob("*.parquet")
     content = pack.read_bytes()
     pack.write_bytes(content[: len(content) // 2])
-    with pytest.raises(KeptTableCorrupt, match=rf"{pack.name}: cannot be read .* churn run"):
+    with pytest.raises(KeptTableCorrupt, match=rf"{pack.name}: cannot be read .* remove it"):
         store.read(version)
     pack.unlink()
     with pytest.raises(KeptTableCorrupt, match=pack.name):
