@@ -216,7 +216,7 @@ def test_a_table_that_is_kept_already_adds_nothing_and_is_the_newest_then(custom
     assert store.find("raw").kept_at < store.find("raw").used_at
 
 
-def test_two_processes_keep_at_once(customers, tmp_path):
+def test_several_writers_keep_at_once(customers, tmp_path):
     parts = [customers.slice(start, 300) for start in range(0, 1200, 150)]
     threads = [threading.Thread(target=TableStore(tmp_path).keep, args=("raw", part)) for part in parts]
     for thread in threads:
