@@ -6,7 +6,7 @@ ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError,
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
-    DraftError
+    DraftError, TableNotKept, KeptTableCorrupt
 RowsRejected: ContractConflict
 BundleError: BundleCorrupt, BundleMismatch
 ReleaseError: NoChampion, PointerCorrupt, PolicyCorrupt, GateRefused, AssetMissing, AssetStale, HoldoutCorrupt,
@@ -125,6 +125,14 @@ class ScenarioError(ChurnError):
 
 class DraftError(DataError):
     """No contract can be drafted from this table, or not with the columns and values given."""
+
+
+class TableNotKept(DataError):
+    """There is no kept table of this version, several begin so, or a table cannot be kept."""
+
+
+class KeptTableCorrupt(DataError):
+    """A file of the kept tables is missing or damaged."""
 
 
 _MAX_LENGTH = 500  # characters of the first violation in the message

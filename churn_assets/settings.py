@@ -64,8 +64,9 @@ class Settings:
     customer table if the user named one. Schedules are cron expressions in UTC, `sensor_s` the least seconds between
     two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
-    ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
-    customers. `instance` names this host among those that share the home, each with a folder of segments of its own.
+    ever. Of each kept table the newest `data_versions` stay, beside those of models in use; 0 keeps no table. Outcomes
+    that sources over the network report and nobody has accepted count for `feedback_share` of the customers.
+    `instance` names this host among those that share the home, each with a folder of segments of its own.
     `dashboard_url` is where people reach the dashboard, "" where that is not known.
     """
 
@@ -85,6 +86,7 @@ class Settings:
     run_limit_s: int = 6 * 3600
     log_archive_hours: int = 24
     log_retention_days: int = 0
+    data_versions: int = 30
     feedback_share: float = 0.5
     instance: str = ""
     own_segments: Path | None = None
@@ -121,6 +123,7 @@ class Settings:
             run_limit_s=read.whole("CHURN_RUN_LIMIT_S", cls.run_limit_s, 60, 30 * 86_400),
             log_archive_hours=read.whole("CHURN_LOG_ARCHIVE_HOURS", cls.log_archive_hours, 0, 100_000),
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
+            data_versions=read.whole("CHURN_DATA_VERSIONS", cls.data_versions, 0, 100_000),
             feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
             instance=read.label("CHURN_INSTANCE"),
             own_segments=read.folder("CHURN_SEGMENTS_DIR"),
@@ -144,6 +147,7 @@ class Settings:
     bento_home = _Below("tool_home", "bentoml")  # BentoML's store
     assets_dir = _Below("home", "assets")  # what the IO manager writes, one entry an asset
     bundles_dir = _Below("home", "bundles")  # content-addressed, one folder a version
+    tables_dir = _Below("home", "tables")  # versions of raw and validated tables, rows kept once
     reports_dir = _Below("home", "reports")  # pages and lists for people
     studies_dir = _Below("home", "studies")  # tuning studies and the best parameters they found
     predlog_dir = _Below("home", "predlog")  # segments of the prediction log, of all instances

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli import contract, generate, home, models, promotion
+from churn_assets.cli import contract, data, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import contacts_app, feedback_app, log_app
@@ -24,11 +24,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (run, contract, generate, home, models, promotion):
+for module in (run, contract, data, generate, home, models, promotion):
     app.add_typer(module.app)
 app.add_typer(contract.contract_app, name="contract")
 app.add_typer(promotion.holdout_app, name="holdout")
 app.add_typer(promotion.window_app, name="window")
+app.add_typer(data.data_app, name="data")
 app.add_typer(log_app, name="log")
 app.add_typer(contacts_app, name="contacts")
 app.add_typer(feedback_app, name="feedback")

@@ -34,6 +34,7 @@ class Project(dg.ConfigurableResource[object]):
     mlflow_uri: str
     log_archive_hours: int
     log_retention_days: int
+    data_versions: int
 
     @classmethod
     def of(cls, settings: Settings) -> "Project":

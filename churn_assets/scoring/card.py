@@ -200,13 +200,16 @@ class LadderFile(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """`provenance.json`: where the bundle came from; a field that its file does not have is unset."""
+    """`provenance.json`: where the bundle came from; a field that its file does not have is unset. `raw_data` and
+    `validated_data` are versions of the kept tables that it was trained on."""
 
     source: str | msgspec.UnsetType = msgspec.UNSET
     generated: bool | msgspec.UnsetType = msgspec.UNSET
     as_of: str | msgspec.UnsetType = msgspec.UNSET
     rows: int | msgspec.UnsetType = msgspec.UNSET
     data_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
+    raw_data: str | msgspec.UnsetType | None = msgspec.UNSET
+    validated_data: str | msgspec.UnsetType | None = msgspec.UNSET
     git_commit: str | msgspec.UnsetType | None = msgspec.UNSET
     made_at: str | msgspec.UnsetType | None = msgspec.UNSET
     dagster_run_id: str | msgspec.UnsetType | None = msgspec.UNSET

@@ -8,6 +8,7 @@ Only `prediction_log.segment`, which appends to an open file and syncs many rows
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -16,6 +17,7 @@ import secrets
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -25,6 +27,7 @@ from typing import Any
 
 _HOST = sha256(socket.gethostname().encode()).hexdigest()[:8]
 _MARK = "(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-"
+_SILENT_S = 86_400.0  # since another host's last change of a file: its writer has been gone for long
 NOT_A_FILE = "is not a file"
 _LEFTOVER = re.compile(rf"\.(?P<name>.+)\.{_MARK}[0-9a-f]{{8}}\.(?P<kind>tmp|old)")
 
@@ -174,19 +177,21 @@ def owner_mark() -> str:
     return f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def remove_leftovers(folder: Path, depth: int = 2) -> list[Path]:
-    """Remove what processes of this host left in `folder`, and `depth` folders below, when they were killed: temporary
-    files and folders. A folder that was being replaced gets its old content back. Returns what was removed.
+def remove_leftovers(folder: Path, depth: int = 2, now: float | None = None) -> list[Path]:
+    """Remove what processes left in `folder`, and `depth` folders below, when they were killed: temporary files and
+    folders. A folder that was being replaced gets its old content back. Returns what was removed.
 
-    What belongs to another host, or to a process that lives, stays. Raises OSError.
+    What belongs to a process of this host that lives stays, and what another host has changed in the last day: whether
+    its process lives cannot be seen from here, and a pod never comes back under its name. `now` is in seconds since
+    1970. Raises OSError.
     """
-    removed = []
+    removed, now = [], time.time() if now is None else now
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         match = _LEFTOVER.fullmatch(path.name)
         if match is None:
             if depth and path.is_dir() and not path.is_symlink():
-                removed += remove_leftovers(path, depth - 1)
-        elif match["host"] == _HOST and not _lives(int(match["process"])):
+                removed += remove_leftovers(path, depth - 1, now)
+        elif _is_left(path, match, now):
             target = path.with_name(match["name"] or "")
             if match["kind"] == "old" and not target.exists():
                 path.rename(target)
@@ -196,6 +201,16 @@ def remove_leftovers(folder: Path, depth: int = 2) -> list[Path]:
                 path.unlink(missing_ok=True)
             removed.append(path)
     return removed
+
+
+def _is_left(path: Path, match: re.Match[str], now: float) -> bool:
+    """Whether nobody writes a temporary file or folder any more."""
+    if match["host"] == _HOST:
+        return not _lives(int(match["process"]))
+    entries = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    with contextlib.suppress(FileNotFoundError):  # its process has just finished it
+        return max(entry.lstat().st_ctime for entry in entries) < now - _SILENT_S
+    return False
 
 
 def _lives(process: int) -> bool:

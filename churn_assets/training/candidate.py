@@ -86,6 +86,7 @@ class Candidate:
     cpu_s: float
     trained_on: TrainedOn = "all"
     variants: tuple[Candidate, ...] = ()
+    seed: int = 42
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -106,7 +107,7 @@ class Candidate:
             np.save(directory / f"{name}.npy", fitted.out_of_fold, allow_pickle=False)
         for variant in self.variants:
             variant.save(directory / variant.trained_on)
-        names = ("name", "features_sha256", "params", "metrics", "cpu_s", "trained_on")
+        names = ("name", "features_sha256", "params", "metrics", "cpu_s", "trained_on", "seed")
         stored = {key: getattr(self, key) for key in names}
         stored["variants"] = [variant.trained_on for variant in self.variants]
         (directory / "candidate.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
@@ -122,7 +123,8 @@ class Candidate:
         variants = tuple(cls.load(directory / name) for name in stored.get("variants", ()))
         trained_on = stored.get("trained_on", "all")
         name, features_sha256, params = stored["name"], stored["features_sha256"], stored["params"]
-        return cls(name, features_sha256, params, fitted, stored["cpu_s"], trained_on, variants)
+        seed = stored.get("seed", 42)
+        return cls(name, features_sha256, params, fitted, stored["cpu_s"], trained_on, variants, seed)
 
 
 def train_candidate(
@@ -146,8 +148,8 @@ def train_candidate(
     origin, stored = features_hash(features), dataclasses.asdict(settings)
     for trained_on, copies in _copies(name, data, features).items():
         varied = {**fitted, "random": _cross_fitted(recipe, settings, data, ids, seed, copies)}
-        variants.append(Candidate(name, origin, stored, varied, 0.0, trained_on))
-    return Candidate(name, origin, stored, fitted, time.process_time() - start, "all", tuple(variants))
+        variants.append(Candidate(name, origin, stored, varied, 0.0, trained_on, seed=seed))
+    return Candidate(name, origin, stored, fitted, time.process_time() - start, "all", tuple(variants), seed)
 
 
 def recent_rows(data: TrainingData, features: pa.Table) -> Mask:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from churn_assets.scoring.list_money import ListMoney, list_money
 from churn_assets.scoring.prices import prices
 from churn_assets.scoring.scorer import Bands, Discount, Scorer, Thresholds, feature_ranges
 from churn_assets.training.candidate import Candidate
+from churn_assets.training.environment import library_versions
 from churn_assets.training.feature_table import as_of_of, at_rows
 from churn_assets.training.profit import operating_point, profit_report, realized_churn, with_list
 from churn_assets.training.select import Choice
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 GOLDEN_ROWS = 64
 REFERENCE_ROWS = 10_000
-_LIBRARIES = ("churn-assets", "numpy", "pyarrow", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
 
 
 class ChosenModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,8 +173,16 @@ def _reference(customers: pa.Table, learn: Index, probability: Floats, seed: int
     return without_marks(sample).append_column("churn_probability", pa.array(probability[drawn]))
 
 
-def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, mlflow_run: str | None) -> Provenance:
-    """Data, code, runs and libraries of a training: stored beside the bundle, and no part of its version."""
+def provenance(
+    customers: pa.Table,
+    git_commit: str | None,
+    dagster_run: str,
+    mlflow_run: str | None,
+    raw_data: str | None = None,
+    validated_data: str | None = None,
+) -> Provenance:
+    """Data, code, runs and libraries of a training: stored beside the bundle, and no part of its version. The last two
+    are versions of kept tables, None where none is kept."""
     origin = TableOrigin.of(customers)
     return Provenance(
         source=origin.source,
@@ -183,10 +190,12 @@ def provenance(customers: pa.Table, git_commit: str | None, dagster_run: str, ml
         as_of=origin.as_of,
         rows=customers.num_rows,
         data_sha256=data_hash(customers),
+        raw_data=raw_data,
+        validated_data=validated_data,
         git_commit=git_commit,
         dagster_run_id=dagster_run,
         mlflow_run_id=mlflow_run,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         python=sys.version.split()[0],
-        libraries={name: version(name) for name in _LIBRARIES if list(distributions(name=name))},
+        libraries=library_versions(),
     )

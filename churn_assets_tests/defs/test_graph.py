@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from churn_assets.contract.load import load_contract
+from churn_assets.data.versions.store import TableStore
 from churn_assets.defs.run import tuning_config
-from churn_assets.errors import AssetStale
+from churn_assets.errors import AssetStale, TableNotKept
 from churn_assets.features.encode import encode_table
 from churn_assets.promotion.pointer import require_champion, write_champion
 from churn_assets.promotion.registration import read_registration_record
@@ -34,8 +35,11 @@ from churn_assets.reporting.model.collect import CARD, METRICS, PAGE
 from churn_assets.reporting.model.facts import Report
 from churn_assets.reporting.model.publish import publish_champion, write_reports
 from churn_assets.reporting.run_summary import read_run_summary
-from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_reference
+from churn_assets.reproduction.record import Tables, read_record, write_record
+from churn_assets.reproduction.retrain import reproduce
+from churn_assets.scoring.bundle import load_bundle, read_card, read_ladder, read_provenance, read_reference
 from churn_assets.settings import Settings
+from churn_assets_tests.cli.test_main import churn
 from churn_assets_tests.defs.home import CANDIDATES, checks, metadata, run, settings
 from churn_assets_tests.defs.test_definitions import NAMES
 
@@ -254,6 +258,66 @@ def test_the_same_training_again_gives_the_same_version_and_registers_nothing(ma
     assert metadata(again, "registered_model")["bundle_version"] == require_champion(of.home).version
     assert _rows(of, "select version from model_versions") == [(1,)]
     assert len(_rows(of, "select run_uuid from runs")) == 2
+
+
+def test_the_tables_of_the_training_are_kept_and_shown(made):
+    of, result, _ = made
+    store = TableStore(of.tables_dir)
+    version = require_champion(of.home).version
+    record = read_record(of.bundles_dir, version)
+    origin = read_provenance(of.bundles_dir / version)
+    kept = {name: getattr(record.tables, name) for name in ("raw", "validated", "splits")}
+    assert (origin.raw_data, origin.validated_data) == (kept["raw"], kept["validated"])
+    assert set(kept.values()) == store.versions().keys()
+    for name, asset in (("raw", "raw_customers"), ("validated", "validated_customers"), ("splits", "splits")):
+        manifest = store.find(kept[name])
+        stored = pq.read_table(of.assets_dir / f"{asset}.parquet")
+        assert (manifest.table, manifest.rows) == (name, stored.num_rows)
+        assert store.read(manifest).equals(stored, check_metadata=True)
+        assert name == "splits" or metadata(result, asset)["data_version"] == kept[name]
+    assert store.find(kept["validated"]).made_from == kept["raw"]
+    assert metadata(result, "chosen_model")["data_version"] == kept["validated"]
+    assert dict(_rows(of, "select key, value from tags"))["validated_data"] == kept["validated"]
+
+
+def test_another_training_names_what_differs_and_ends_with_1(made, tmp_path):
+    first, _, _ = made
+    home, version = tmp_path / "home", require_champion(first.home).version
+    for name in ("bundles", "tables"):
+        shutil.copytree(first.home / name, home / name)
+    record = read_record(home / "bundles", version)
+    store = TableStore(home / "tables")
+    changed = store.read(store.find(record.tables.validated)).slice(1500)
+    splits = store.read(store.find(record.tables.splits)).slice(1500)
+    environment = msgspec.structs.replace(record.environment, libraries={"numpy": "1.0"}, cpu=["avx9"])
+    other = msgspec.structs.replace(
+        record,
+        environment=environment,
+        contract=record.contract + "\n# a comment\n",
+        parameters={"logistic": record.parameters["logistic"]},  # one candidate is enough to be another model
+        tables=Tables(
+            record.tables.raw, store.keep("validated", changed).version, store.keep("splits", splits).version
+        ),
+    )
+    write_record(home / "bundles" / version, other)
+    done = churn("reproduce", version[:8], home=home)
+    assert done.returncode == 1, done.stderr
+    assert f"{version} (of " in done.stdout
+    assert ": another bundle, " in done.stdout
+    assert "files that differ: calibration.json, card.json" in done.stdout
+    for clause in (
+        "numpy was 1.0, is ",
+        "torch was not installed, is ",
+        "processor lacks avx9",
+        "the raw table is validated otherwise now: ",
+        "the table had ",
+        "test_pr_auc was ",
+        "the contract in use, ",
+    ):
+        assert f"differs: {clause}" in done.stdout
+    store.remove([other.tables.splits])
+    with pytest.raises(TableNotKept, match=f"version {other.tables.splits} of the table 'splits' was removed"):
+        reproduce(settings(home), other, tmp_path)
 
 
 def test_mlflow_answers_as_the_scorer_does(made):

@@ -213,6 +213,18 @@ def test_what_killed_processes_left_is_removed_and_a_folder_gets_its_content_bac
     assert process == str(os.getpid())
 
 
+def test_what_another_host_left_goes_after_a_day_without_a_change(tmp_path):
+    (tmp_path / ".a.json.ffffffff-1-01234567.tmp").write_text("half")
+    folder = tmp_path / ".model.ffffffff-1-01234567.old"
+    folder.mkdir()
+    (folder / "file").write_text("old")
+    changed_at = (folder / "file").stat().st_ctime
+    assert remove_leftovers(tmp_path, now=changed_at + 86_000) == []
+    assert len(remove_leftovers(tmp_path, now=changed_at + 86_500)) == 2
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "file").read_text() == "old"
+
+
 @pytest.mark.parametrize("make", [*NO_FILES.values(), Path.mkdir], ids=[*NO_FILES, "a folder"])
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
     path = tmp_path / "in" / "a.json"

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from churn_assets.data.customers import MARKS
-from churn_assets.data.validation.report import ValidationReport, report_of, with_report
+from churn_assets.data.validation.report import ValidationReport, report_of
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
 from churn_assets.defs.io_manager import write_table
+from churn_assets.defs.kept import keep_table, version_facts
 from churn_assets.defs.metadata import TableResult
 from churn_assets.defs.policy import OWNERS, asset
 from churn_assets.defs.resources import Project
@@ -38,11 +39,13 @@ def raw_customers(project: Project) -> TableResult:
     contract = project.contract
     source = resolve_source(project.settings, contract)
     table = TableOrigin(source.description, source.generated).added_to(read_table(source.source, contract))
+    version = keep_table(project.settings, contract, "raw", table)
     floor, shares = contract.quality.min_rows, metadata.missing_share(table)
     yield dg.MaterializeResult(
         value=table,
         metadata={
             **metadata.table_facts(contract.fingerprint, table),
+            **version_facts(version),
             "generated": source.generated,
             "passed_over": metadata.table({"file": reason} for reason in source.skipped),
             "missing_values": plots.image(plots.missing_values(shares, None), "missing values by column, as read"),
@@ -84,30 +87,26 @@ def validation(
     context: dg.AssetExecutionContext, project: Project, raw_customers: pa.Table, config: ValidationConfig
 ) -> Iterator[dg.Output[pa.Table]]:
     """Repair known damage, then validate every row against the contract. Either table can be made on its own."""
-    from churn_assets.data.customers import TableOrigin, mark_table
-    from churn_assets.data.repairs.repairs import apply_repairs
-    from churn_assets.data.validation.validate import validate
+    from churn_assets.data.preparation import prepare_table
 
     contract = project.contract
-    origin = TableOrigin.of(raw_customers)
-    repaired, repairs = apply_repairs(raw_customers, contract)
-    validated = validate(contract, repaired, raw=raw_customers, source=origin.source, generated=origin.generated)
-    report = msgspec.structs.replace(validated.report, repairs=repairs)
+    prepared = prepare_table(contract, raw_customers)
+    customers, report = prepared.customers, prepared.report
     context.log.info(report.summary())
     outputs = context.op_execution_context.selected_output_names
     if "validated_customers" in outputs:
-        customers = mark_table(contract, with_report(validated.customers, report))
         facts = _validated_metadata(customers, report)
         if config.with_labels:
             customers, label_facts = with_labels(project, customers)
             facts |= label_facts
         facts |= metadata.table_facts(contract.fingerprint, customers) | {"rows_by_source": sources(customers)}
         facts["dagster/column_lineage"] = lineage(contract, "validated_customers")
+        raw = keep_table(project.settings, contract, "raw", raw_customers)
+        facts |= version_facts(keep_table(project.settings, contract, "validated", customers, raw))
         yield dg.Output(customers, "validated_customers", metadata=facts)
     if "rejected_customers" in outputs:
-        yield dg.Output(
-            validated.rejected, "rejected_customers", metadata=_rejected_metadata(validated.rejected, report)
-        )
+        rejected = prepared.rejected
+        yield dg.Output(rejected, "rejected_customers", metadata=_rejected_metadata(rejected, report))
 
 
 @dg.asset_check(

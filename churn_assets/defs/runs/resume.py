@@ -4,7 +4,6 @@ import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 
 import dagster as dg
@@ -14,10 +13,10 @@ from churn_assets.data.readers.read import resolve_source
 from churn_assets.data.readers.source import locate
 from churn_assets.defs.io_manager import exists
 from churn_assets.settings import Settings
+from churn_assets.training.environment import library_versions, package_digest
 
 COMMAND, RESUMES = "churn/command", "churn/resumes"  # tags of a run: what started it, which run it goes on with
 RUN = "churn run"
-_LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "xgboost", "torch")
 _CHANGED = {
     "source": "the customer table is another one",
     "contract": "the contract has changed",
@@ -142,10 +141,8 @@ def _is_of(key: dg.AssetKey, run_ids: Sequence[str], instance: dg.DagsterInstanc
 
 def _code() -> str:
     """This package's files, Python, and the libraries that train."""
-    package = Path(__file__).resolve().parents[2]
-    files = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    versions = [f"{name} {library.version}" for name in _LIBRARIES for library in distributions(name=name)]
-    return _digest([sys.version, *versions], files)
+    versions = [f"{name} {version}" for name, version in library_versions().items()]
+    return _digest([sys.version, *versions, package_digest()], [])
 
 
 def _digest(texts: Iterable[str], files: Iterable[Path]) -> str:

@@ -14,6 +14,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
+from churn_assets.defs.kept import keep_trained, record_training
 from churn_assets.defs.metadata import TableResult
 from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project
@@ -293,9 +294,11 @@ def chosen_model(
     check_origin(customer_features, CUSTOMERS_KEY, validated_customers, "validated_customers")
     gain = mean_gain(contract, validated_customers)
     choice = choose_model(contract, candidates, customer_features, splits, gain=gain)
-    origin = provenance(validated_customers, git_commit(settings.root), context.run.run_id, tracking.run_id)
+    tables, commit = keep_trained(settings, contract, validated_customers, splits), git_commit(settings.root)
+    origin = provenance(validated_customers, commit, context.run.run_id, tracking.run_id, tables.raw, tables.validated)
     bundle = write_choice(contract, choice, candidates, validated_customers, settings.bundles_dir, origin)
     load_bundle(bundle, contract)  # raises unless its golden rows come out again
+    record_training(settings, project.contract, bundle, candidates, tables, commit)
     context.log.info(choice.reason)
     profit = read_card(bundle).profit
     assert profit is not None  # `write_choice` has just written it
@@ -397,6 +400,7 @@ def _choice_metadata(
         "calibration_kept": f"{choice.calibration.calibration.kind}: {choice.calibration.trials.reason}",
         "thresholds": metadata.table({"purpose": name, "probability": p} for name, p in choice.thresholds.items()),
         **{key: str(getattr(origin, key)) for key in ("source", "as_of", "git_commit", "data_sha256")},
+        "data_version": str(origin.validated_data or "not kept"),
         **metadata.numbers({name: choice.metrics[name] for name in HEADLINES if name in choice.metrics}),
         **metadata.tracking_run(tracking),
         **plots.images(charts),
@@ -409,7 +413,8 @@ def _log_choice(
     tracking.metrics(choice.metrics)
     tracking.params({"model": choice.name, "seed": choice.seed, "decide_by": contract.value.decide_by}, "chosen")
     tracking.params(choice.thresholds, "threshold")
-    tags = {key: getattr(origin, key) for key in ("source", "as_of", "git_commit", "data_sha256", "generated")}
+    names = ("source", "as_of", "git_commit", "data_sha256", "generated", "raw_data", "validated_data")
+    tags = {key: getattr(origin, key) for key in names}
     tracking.tags({**tags, "contract": contract.name, "fingerprint": contract.fingerprint, "bundle": bundle.name})
     for name, svg in charts.items():
         tracking.chart(name, svg)

@@ -21,6 +21,7 @@ from churn_assets.contract.load import load_contract
 from churn_assets.data.customers import MARKS
 from churn_assets.data.repairs.repairs import apply_repairs
 from churn_assets.data.validation.validate import validate
+from churn_assets.data.versions.store import TableStore
 from churn_assets.definitions import build
 from churn_assets.defs.policy import MODELS
 from churn_assets.errors import DataBroken
@@ -31,6 +32,8 @@ from churn_assets.promotion.holdout import holdout_path, read_holdout
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import POINTER, read_champion, require_champion
 from churn_assets.promotion.records import Decision, DecisionInputs
+from churn_assets.reproduction.record import read_record
+from churn_assets.reproduction.retrain import reproduce
 from churn_assets.scoring.bundle import read_card, read_reference
 from churn_assets.settings import Settings
 from churn_assets.storage.files import write_json
@@ -167,6 +170,28 @@ def test_a_challenger_waits_for_the_gate_and_the_champion_stays(again):
     assert metadata(result, "boosted_candidate")["tuning"] == "none of these data: as in the champion's training"
     card, before = (read_card(of.home / path) for path in (registered["bundle"], read_champion(of.home).bundle))
     assert card.candidates["boosted"].params == before.candidates["boosted"].params
+
+
+def test_a_challenger_is_trained_again_from_what_was_kept_and_nothing_of_the_home_changes(again, tmp_path):
+    of, _, _, _ = again
+    (challenger,) = Ledger(of.ledger_path).challengers()
+    record = read_record(of.bundles_dir, challenger.version)
+    store = TableStore(of.tables_dir)
+    kept = store.read(store.find(record.tables.validated))
+    assert kept.equals(table_of(of, "validated_customers"), check_metadata=True)
+    assert pc.sum(pc.equal(kept["row_source"], "feedback")).as_py() > 0
+    before = {path: path.stat().st_mtime_ns for path in of.home.rglob("*") if path.is_file()}
+    result = reproduce(of, record, tmp_path)
+    assert (result.same, result.files, result.differences) == (True, (), ()), result
+    assert {path: path.stat().st_mtime_ns for path in of.home.rglob("*") if path.is_file()} == before
+    files = [bundle_files(folder / record.version) for folder in (tmp_path, of.bundles_dir)]
+    assert files[0] == files[1]
+
+
+def bundle_files(bundle: Any) -> dict[str, bytes]:
+    """What the version of a bundle is made of."""
+    paths = (path for path in bundle.rglob("*") if path.name not in ("provenance.json", "manifest.json"))
+    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
 def test_no_frozen_customer_and_none_of_the_gate_is_trained_on(again):

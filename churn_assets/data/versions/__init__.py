@@ -1,0 +1,1 @@
+"""Tables kept by their content: each row once, each table as a sequence of rows."""
