@@ -321,7 +321,7 @@ def check_databases(deployment: Deployment) -> Iterator[Finding]:
     from churn_assets.promotion.ledger import Ledger
 
     settings = deployment.settings
-    Ledger(settings.ledger_path).state()
+    Ledger.of(settings).state()
     opened = open_alerts(AlertSettings.from_environ(deployment.environ, settings.home))
     yield "ok", f"the ledger can be read; {len(opened)} alerts are open"
     store = store_path(settings.mlflow_uri)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from churn_assets.errors import SettingsError, without_user_info
 
@@ -26,6 +27,8 @@ _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
 _LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _MIB = 2**20
+DATABASE_URL = "CHURN_DATABASE_URL"
+DAGSTER_SCHEMA, MLFLOW_SCHEMA = "dagster", "mlflow"  # in that database, beside that of the stores
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -66,7 +69,8 @@ class Settings:
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
     ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
     customers. `instance` names this host among those that share the home, each with a folder of segments of its own.
-    `dashboard_url` is where people reach the dashboard, "" where that is not known.
+    `dashboard_url` is where people reach the dashboard, "" where that is not known. `database_url` is the PostgreSQL
+    database that has the ledger, the alerts and what Dagster and MLflow store, "" where files of the home have them.
     """
 
     root: Path
@@ -89,6 +93,7 @@ class Settings:
     instance: str = ""
     own_segments: Path | None = None
     dashboard_url: str = "http://localhost:3001"
+    database_url: str = field(default="", repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -112,7 +117,7 @@ class Settings:
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
             log_format=cast(LogFormat, read.choice("CHURN_LOG_FORMAT", cls.log_format, _LOG_FORMATS)),
-            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
+            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home, read.database()),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
@@ -125,6 +130,7 @@ class Settings:
             instance=read.label("CHURN_INSTANCE"),
             own_segments=read.folder("CHURN_SEGMENTS_DIR"),
             dashboard_url=_dashboard_url(read),
+            database_url=read.database(),
         )
 
     @property
@@ -356,6 +362,17 @@ class EnvironReader:
             raise SettingsError(f"{name} is '{shown}', expected a URL such as http://127.0.0.1:3000; correct it")
         return text
 
+    def database(self) -> str:
+        """The URL of a PostgreSQL database, CHURN_DATABASE_URL; "" unless it is set. No message has its password."""
+        text = self.environ.get(DATABASE_URL, "").strip()
+        if text and not re.fullmatch(r"postgresql://[^\s/?#]*/[^\s/?#]+(\?[^\s#]*)?", text):
+            raise SettingsError(
+                f"{DATABASE_URL} is '{without_user_info(text).partition('?')[0][:80]}', expected a URL such as "
+                "postgresql://user:password@host:5432/name, where a '/', '?' or '#' of the password is written as "
+                "%2F, %3F or %23; correct it, or unset it: files of the home have everything then"
+            )
+        return text
+
     def flag(self, name: str) -> bool:
         """1, true, yes, on; 0, false, no, off; off unless set."""
         value = self.environ.get(name, "").strip().lower()
@@ -435,12 +452,22 @@ def _dashboard_url(read: EnvironReader) -> str:
     return read.url("CHURN_DASHBOARD_URL", f"{own}:{port}") if named or local else ""
 
 
-def _mlflow_uri(given: str | None, home: Path) -> str:
+def tool_database_url(database_url: str, schema: str) -> str:
+    """The URL by which Dagster or MLflow uses a schema of its own, by the driver that it is made for."""
+    parts = urlsplit(database_url)
+    query = dict(parse_qsl(parts.query))
+    query["options"] = f"{query.get('options', '')} -csearch_path={schema}".strip()
+    return parts._replace(scheme="postgresql+psycopg2", query=urlencode(query)).geturl()
+
+
+def _mlflow_uri(given: str | None, home: Path, database_url: str) -> str:
     if given and given.startswith("sqlite:") and not _NOT_IN_A_URL.isdisjoint(given):
         raise SettingsError(
             f"CHURN_MLFLOW_URI is '{given}', expected a path without '%', '?' and '#', because no URL can hold them; "
             "name a file elsewhere, or unset it: the home has a store"
         )
+    if not given and database_url:
+        return tool_database_url(database_url, MLFLOW_SCHEMA)
     return given or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}"
 
 

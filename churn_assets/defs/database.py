@@ -1,0 +1,32 @@
+"""Dagster's runs, events and schedules in the database of CHURN_DATABASE_URL, in a schema of their own."""
+
+import os
+from typing import Any
+
+from dagster._config.config_schema import UserConfigSchema
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres.storage import DagsterPostgresStorage
+
+from churn_assets.settings import DAGSTER_SCHEMA, Settings, tool_database_url
+from churn_assets.storage.postgresql import has_tables, making
+from churn_assets.storage.store import Database
+
+
+class HomeStorage(DagsterPostgresStorage):
+    """DagsterPostgresStorage without a URL in its configuration: Dagster hands that to processes as an argument, which
+    every account of the machine can read. It is the environment's, in each process."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Nothing."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "HomeStorage":
+        """The storage of this process's environment; schema and tables are made if needed."""
+        database_url = Settings.from_environ(os.environ).database_url
+        database, url = Database(database_url), tool_database_url(database_url, DAGSTER_SCHEMA)
+        if has_tables(database, DAGSTER_SCHEMA):
+            return cls(url, inst_data=inst_data)
+        with making(database, DAGSTER_SCHEMA):
+            return cls(url, inst_data=inst_data)
