@@ -17,7 +17,7 @@ from churn_assets.alerting.destinations import AlertSettings, Message, send
 from churn_assets.errors import AlertsUnreadable, without_user_info
 from churn_assets.storage.lock import LockBusy, file_lock
 from churn_assets.storage.sqlite import Connection, Row
-from churn_assets.storage.store import Store, next_number
+from churn_assets.storage.store import Place, Store, next_number
 
 Kind = Literal[
     "drift",
@@ -241,8 +241,8 @@ class AlertStore(Store):
     name, schema, steps, version = "alerts", _SCHEMA, _STEPS, 2
     busy_s = 5.0
 
-    def __init__(self, settings: AlertSettings) -> None:
-        super().__init__(settings.place)
+    def __init__(self, settings: AlertSettings, place: Place | None = None) -> None:
+        super().__init__(place or settings.place)
         self._settings = settings
 
     def entries(self, where: str = "") -> list[Entry]:

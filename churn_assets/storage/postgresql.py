@@ -36,7 +36,8 @@ _HAS_SCHEMA = f"SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname
 _HAS_VERSIONS = (
     f"SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'store_versions')"
 )
-_VERSIONS = 'CREATE TABLE IF NOT EXISTS store_versions (store TEXT COLLATE "C" PRIMARY KEY, version BIGINT NOT NULL)'
+# `copied` is the hash of what was copied from a file, see `moving`.
+_VERSIONS = "CREATE TABLE IF NOT EXISTS store_versions (store TEXT PRIMARY KEY, version BIGINT NOT NULL, copied TEXT)"
 # Types of SQLite's tables. By bytes, as SQLite compares: the order of texts must not depend on a server's language.
 _TYPES = {"INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION", "TEXT": 'TEXT COLLATE "C"', "STRICT": ""}
 _PARAMETER = re.compile(r"'[^']*'|\?|%|(?<!:):([a-z_]+)")
@@ -164,19 +165,19 @@ class Session:
             return cast(Cursor, cursor.execute(cast(Any, sql)))
         values: Any
         if isinstance(parameters, Mapping):
-            values = {name: _storable(value) for name, value in parameters.items()}
+            values = {name: storable(value) for name, value in parameters.items()}
         else:
-            values = [_storable(value) for value in parameters]
+            values = [storable(value) for value in parameters]
         return cast(Cursor, cursor.execute(cast(Any, _in_postgresql(sql)), values))
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> Cursor:
         """As sqlite3 does."""
         cursor = self.session.cursor()
-        cursor.executemany(cast(Any, _in_postgresql(sql)), [[_storable(value) for value in row] for row in rows])
+        cursor.executemany(cast(Any, _in_postgresql(sql)), [[storable(value) for value in row] for row in rows])
         return cast(Cursor, cursor)
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """A value that PostgreSQL can hold: no text of it has the character 0."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
 
@@ -212,11 +213,15 @@ class Tables:
             yield session if self._stored(session, too_new) else None
 
     @contextmanager
-    def writing(self, busy_s: float, too_new: Callable[[int], Exception]) -> Iterator[Session]:
-        """A transaction in which nobody else writes to this store."""
+    def writing(
+        self, busy_s: float, too_new: Callable[[int], Exception], before_making: Callable[[], None]
+    ) -> Iterator[Session]:
+        """A transaction in which nobody else writes to this store. `before_making` its tables may raise."""
         with transaction(self.database, _READ) as session:
-            is_current = self._stored(session, too_new) == self.version
-        if not is_current:
+            stored = self._stored(session, too_new)
+        if stored == 0:
+            before_making()
+        if stored != self.version:
             # By itself: the schema is of all stores, and what the caller does in its transaction may write to another.
             with transaction(self.database, begin_writing(SCHEMA, ALL_STORES, busy_s)) as session:
                 self._bring_up_to_date(session, too_new)
@@ -234,8 +239,10 @@ class Tables:
         steps = [self._schema] if stored == 0 else [self._steps[n] for n in range(stored + 1, self.version + 1)]
         for step in steps:
             session.execute(tables_in_postgresql(step))
-        session.execute("DELETE FROM store_versions WHERE store = ?", (self.store,))
-        session.execute("INSERT INTO store_versions VALUES (?, ?)", (self.store, self.version))
+        session.execute(
+            "INSERT INTO store_versions VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET version = excluded.version",
+            (self.store, self.version),
+        )
 
     def _stored(self, session: Session, too_new: Callable[[int], Exception]) -> int:
         if not session.execute(_HAS_VERSIONS).fetchone()[0]:

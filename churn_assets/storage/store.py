@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Database:
-    """A PostgreSQL database by its URL, `postgresql://user:password@host:5432/name`; its text has no password."""
+    """A PostgreSQL database by its URL, `postgresql://user:password@host:5432/name`; its text has no password.
+
+    `file` is where the home has the same store without a database: a store is not made while that is not copied.
+    """
 
     url: str = field(repr=False)
+    file: Path | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return without_user_info(self.url.partition("?")[0])
@@ -34,7 +38,7 @@ Place = Path | Database
 
 def place_of(database_url: str, path: Path) -> Place:
     """Where a store of a home lies: in the database if one is set, else in the file `path`."""
-    return Database(database_url) if database_url else path
+    return Database(database_url, path) if database_url else path
 
 
 class Store(SqliteStore):
@@ -67,6 +71,24 @@ class Store(SqliteStore):
         return "start PostgreSQL or correct CHURN_DATABASE_URL, then try again; `churn doctor` says more"
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """For what looks at whole tables: a transaction that only reads."""
+        with self._reading() as db:
+            yield db
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Connection]:
+        """For what replaces whole tables: a transaction in which nobody else writes."""
+        with self._writing() as db:
+            yield db
+
+    def tables(self) -> dict[str, list[str]]:
+        """The tables of this version in the order in which they are made, and their columns."""
+        with closing(self._empty()) as empty:
+            names = [name for (name,) in empty.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: [row[1] for row in empty.execute(f"PRAGMA table_info({name})")] for name in names}
+
+    @contextmanager
     def _reading(self) -> Iterator[Connection]:
         if self._tables is None:
             with super()._reading() as db:
@@ -85,8 +107,14 @@ class Store(SqliteStore):
             with super()._writing() as db:
                 yield db
             return
-        with self._plain_errors(), self._tables.writing(self.busy_s, self._too_new) as session:
+        with self._plain_errors(), self._tables.writing(self.busy_s, self._too_new, self._expect_no_file) as session:
             yield session
+
+    def _expect_no_file(self) -> None:
+        """Before the first row of a database: what the home has in a file must not be forgotten."""
+        file = self.place.file if isinstance(self.place, Database) else None
+        if file is not None and file.is_file() and file.stat().st_size:
+            raise self._unavailable(f"{file} of this home is not in the database yet: copy it by `churn database copy`")
 
     def _stored_version(self, db: Connection) -> int:
         # Tables of a database are brought up to date as a whole: there is no older release to read from.

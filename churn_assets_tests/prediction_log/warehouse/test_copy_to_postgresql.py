@@ -152,6 +152,8 @@ def test_a_log_that_was_lost_and_made_anew_in_another_order_replaces_the_copy(ho
 _COPIES = """
 import os, signal, sys
 from pathlib import Path
+import duckdb, psycopg, sqlalchemy
+from churn_assets.prediction_log.warehouse import postgresql as copying
 from churn_assets_tests.prediction_log.home import settings
 copying._BATCH_ROWS, copying._READ_ROWS, rows = 3, 1, copying._rows
 home = settings(Path(sys.argv[1]), CHURN_DATABASE_URL=sys.argv[2])
@@ -181,7 +183,9 @@ for child in children:
 def copies(home: Settings, how: str, *deadly: int) -> list[int]:
     """How copies ended that kill themselves at these rows, 0 for none; 'in turn' or 'at once'."""
     command = [sys.executable, "-c", _COPIES, str(home.home), home.database_url, how, *map(str, deadly)]
-    return [int(line) for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(line) for line in done.stdout.split()]
 
 
 def test_a_copy_that_is_killed_between_any_two_rows_loses_and_doubles_none(home):
