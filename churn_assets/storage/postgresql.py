@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
@@ -126,6 +127,28 @@ def has_tables(database: Database, schema: str) -> bool:
     query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = ?)"
     with transaction(database, _READ) as session:
         return bool(session.execute(query, (schema,)).fetchone()[0])
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a database's server says of itself and of this account."""
+
+    version: str
+    encoding: str
+    may_make_schemas: bool
+    sessions: int
+    most_sessions: int
+
+
+def look_at(database: Database) -> Server:
+    """Ask the server of a database. Raises the driver's errors."""
+    query = (
+        "SELECT current_setting('server_version'), current_setting('server_encoding'),"
+        " has_database_privilege(current_database(), 'CREATE'), (SELECT count(*) FROM pg_stat_activity WHERE"
+        " backend_type = 'client backend'), CAST(current_setting('max_connections') AS bigint)"
+    )
+    with transaction(database, _READ) as session:
+        return Server(*session.execute(query).fetchone())
 
 
 class Row(tuple[Any, ...]):
