@@ -138,6 +138,16 @@ def test_a_training_is_in_the_database_and_no_file_has_it(trained):
     assert "s3cret" not in churn("status", home=home, **environ).stdout
 
 
+def test_a_command_that_needs_a_database_which_is_away_is_one_line(tmp_path):
+    away = "postgresql://churn:s3cret@127.0.0.1:1/churn"
+    for command in (["run"], ["status"], ["history"], ["database", "copy"]):
+        done = churn(*command, home=tmp_path / "home", CHURN_DATABASE_URL=away, CHURN_SOURCE=SOURCE)
+        assert done.returncode == 2, (command, done.stdout, done.stderr)
+        assert "cannot be used now" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+
+
 def test_a_laptops_home_with_a_trained_model_moves_whole(durable, tmp_path):
     home = tmp_path / "home"
     assert churn("run", home=home, CHURN_SOURCE=SOURCE).returncode == 0
