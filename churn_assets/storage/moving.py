@@ -18,7 +18,7 @@ from churn_assets.storage.sqlite import Connection
 from churn_assets.storage.store import Store
 
 Outcome = Literal["copied", "there already", "nothing to copy"]
-Rows = Mapping[str, Sequence[tuple[Any, ...]]]
+Rows = dict[str, list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def is_copied(source: Store, target: Store) -> bool:
 
 def _read(store: Store, db: Connection) -> Rows:
     """Every row of every table, in an order that does not depend on the database; values as PostgreSQL holds them."""
-    rows = {}
+    rows: Rows = {}
     for table, columns in store.tables().items():
         selected = db.execute(f"SELECT {_names(columns)} FROM {table}")
         rows[table] = sorted((tuple(map(storable, row)) for row in selected), key=json.dumps)
