@@ -421,6 +421,12 @@ def with_user_info(text: str, variable: str, environ: Mapping[str, str]) -> str:
     return value if without_user_info(value) == text else text
 
 
+def mlflow_uri_with_user_info(text: str, environ: Mapping[str, str]) -> str:
+    """As `with_user_info` for MLflow's URI, which may be that of the database."""
+    own = _mlflow_uri(None, Path(), EnvironReader(environ).database())
+    return own if without_user_info(own) == text else with_user_info(text, "CHURN_MLFLOW_URI", environ)
+
+
 def project_file(root: Path, name: str) -> Path:
     """`name` below `root`; the package's own copy where `root` has none and the package does."""
     path, copy = _path(root, name), STARTER / name
