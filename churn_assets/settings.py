@@ -368,8 +368,8 @@ class EnvironReader:
         if text and not re.fullmatch(r"postgresql://[^\s/?#]*/[^\s/?#]+(\?[^\s#]*)?", text):
             raise SettingsError(
                 f"{DATABASE_URL} is '{without_user_info(text).partition('?')[0][:80]}', expected a URL such as "
-                "postgresql://user:password@host:5432/name, where a '/', '?' or '#' of the password is written as "
-                "%2F, %3F or %23; correct it, or unset it: files of the home have everything then"
+                "postgresql://host:5432/name, with user:password@ before the host, where a '/', '?' or '#' of the "
+                "password is written as %2F, %3F or %23; correct it, or unset it: files of the home have everything then"
             )
         return text
 
@@ -463,7 +463,7 @@ def tool_database_url(database_url: str, schema: str) -> str:
     parts = urlsplit(database_url)
     query = dict(parse_qsl(parts.query))
     query["options"] = f"{query.get('options', '')} -csearch_path={schema}".strip()
-    return parts._replace(scheme="postgresql+psycopg2", query=urlencode(query)).geturl()
+    return f"postgresql+psycopg2://{parts.netloc}{parts.path}?{urlencode(query)}"
 
 
 def _mlflow_uri(given: str | None, home: Path, database_url: str) -> str:
