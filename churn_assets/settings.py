@@ -369,7 +369,7 @@ class EnvironReader:
             raise SettingsError(
                 f"{DATABASE_URL} is '{without_user_info(text).partition('?')[0][:80]}', expected a URL such as "
                 "postgresql://host:5432/name, with user:password@ before the host, where a '/', '?' or '#' of the "
-                "password is written as %2F, %3F or %23; correct it, or unset it: files of the home have everything then"
+                "password is written as %2F, %3F or %23; correct it, or unset it for files of the home"
             )
         return text
 
