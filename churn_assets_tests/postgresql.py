@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -130,7 +131,7 @@ def _reachable(folder: Path, copy: Path) -> Path:
     return shutil.copytree(folder.parent, copy) / folder.name
 
 
-def _account() -> dict[str, object]:
+def _account() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     account = pwd.getpwnam(_ACCOUNT)
