@@ -314,24 +314,61 @@ def check_champion(deployment: Deployment) -> Iterator[Finding]:
 
 
 def check_databases(deployment: Deployment) -> Iterator[Finding]:
-    """Ledger and alerts can be read; MLflow answers."""
+    """PostgreSQL answers, if one is set, and has what the files have; ledger and alerts can be read; MLflow answers."""
     from churn_assets.alerting.alerts import open_alerts
     from churn_assets.alerting.destinations import AlertSettings
     from churn_assets.mlflow_registry.connect import store_path
     from churn_assets.promotion.ledger import Ledger
 
     settings = deployment.settings
-    Ledger(settings.ledger_path).state()
+    if settings.database_url:
+        yield from _check_postgresql(settings)
+    Ledger.of(settings).state()
     opened = open_alerts(AlertSettings.from_environ(deployment.environ, settings.home))
     yield "ok", f"the ledger can be read; {len(opened)} alerts are open"
     store = store_path(settings.mlflow_uri)
     shown = without_user_info(settings.mlflow_uri)
-    if store is not None:
+    if settings.mlflow_uri.startswith("postgresql"):
+        yield "ok", "MLflow's store is a schema of the database"
+    elif store is not None:
         yield "ok", f"MLflow's store is {'a file' if store.exists() else 'not made yet'}: {store}"
     elif _answers(f"{settings.mlflow_uri.rstrip('/')}/health"):
         yield "ok", f"MLflow answers at {shown}"
     else:
         yield "wrong", f"{shown} does not answer /health", "MLflow", "start it, or correct CHURN_MLFLOW_URI"
+
+
+def _check_postgresql(settings: Settings) -> Iterator[Finding]:
+    from churn_assets.alerting.alerts import AlertStore
+    from churn_assets.alerting.destinations import AlertSettings
+    from churn_assets.promotion.ledger import Ledger
+    from churn_assets.storage.moving import is_copied
+    from churn_assets.storage.postgresql import SESSIONS, look_at, plain_database_errors
+    from churn_assets.storage.store import Database
+
+    database, alerts = Database(settings.database_url), AlertSettings(settings.home)
+    with plain_database_errors(database):
+        server = look_at(database)
+    if server.encoding != "UTF8":
+        remedy = "make the database anew: CREATE DATABASE churn ENCODING 'UTF8' TEMPLATE template0"
+        yield "wrong", f"the encoding of {database} is {server.encoding}", "UTF8, or texts cannot be stored", remedy
+    if not server.may_make_schemas:
+        remedy = "GRANT CREATE ON DATABASE to it, or make the schemas churn, churn_log, dagster and mlflow for it"
+        yield "wrong", f"this account may not make schemas in {database}", "the right to, for the first start", remedy
+    if server.most_sessions - server.sessions < 4 * SESSIONS:
+        remedy = "raise max_connections, or put a pooler before it: docs/postgresql.md (Sessions)"
+        yield "wrong", f"{server.sessions} of {server.most_sessions} sessions are in use", "room for more", remedy
+    for source, target in (
+        (Ledger(settings.ledger_path), Ledger(database)),
+        (AlertStore(alerts), AlertStore(alerts, database)),
+    ):
+        if not is_copied(source, target):
+            remedy = "stop what runs without CHURN_DATABASE_URL, then: churn database copy"
+            yield "wrong", f"{source.place} has rows that were not copied to {database}", "all of them there", remedy
+    yield (
+        "ok",
+        f"PostgreSQL {server.version} at {database}, {server.sessions} of {server.most_sessions} sessions in use",
+    )
 
 
 def check_log(deployment: Deployment) -> Iterator[Finding]:

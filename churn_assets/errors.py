@@ -2,7 +2,7 @@
 
 ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
     BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, AuditUnwritable,
-    ContributionsWrong, TrackingUnavailable
+    ContributionsWrong, TrackingUnavailable, DatabaseUnavailable, CopyRefused
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
@@ -363,3 +363,11 @@ class KeyRefused(ChurnError):
 
 class TrackingUnavailable(ChurnError):
     """The MLflow server does not answer."""
+
+
+class DatabaseUnavailable(ChurnError):
+    """The PostgreSQL database of CHURN_DATABASE_URL cannot be used at the moment."""
+
+
+class CopyRefused(ChurnError):
+    """A home cannot be copied to the database: that has other rows already, or they differ after the copy."""

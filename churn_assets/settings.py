@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from churn_assets.errors import SettingsError, without_user_info
 
@@ -26,6 +27,8 @@ _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
 _LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _MIB = 2**20
+DATABASE_URL = "CHURN_DATABASE_URL"
+DAGSTER_SCHEMA, MLFLOW_SCHEMA = "dagster", "mlflow"  # in that database, beside that of the stores
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -67,7 +70,8 @@ class Settings:
     ever. Of each kept table the newest `data_versions` stay, beside those of models in use; 0 keeps no table. Outcomes
     that sources over the network report and nobody has accepted count for `feedback_share` of the customers.
     `instance` names this host among those that share the home, each with a folder of segments of its own.
-    `dashboard_url` is where people reach the dashboard, "" where that is not known.
+    `dashboard_url` is where people reach the dashboard, "" where that is not known. `database_url` is the PostgreSQL
+    database that has the ledger, the alerts and what Dagster and MLflow store, "" where files of the home have them.
     """
 
     root: Path
@@ -91,6 +95,7 @@ class Settings:
     instance: str = ""
     own_segments: Path | None = None
     dashboard_url: str = "http://localhost:3001"
+    database_url: str = field(default="", repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -114,7 +119,7 @@ class Settings:
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
             log_format=cast(LogFormat, read.choice("CHURN_LOG_FORMAT", cls.log_format, _LOG_FORMATS)),
-            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
+            mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home, read.database()),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
             monitor_cron=read.text("CHURN_MONITOR_CRON", cls.monitor_cron),
@@ -128,6 +133,7 @@ class Settings:
             instance=read.label("CHURN_INSTANCE"),
             own_segments=read.folder("CHURN_SEGMENTS_DIR"),
             dashboard_url=_dashboard_url(read),
+            database_url=read.database(),
         )
 
     @property
@@ -360,6 +366,17 @@ class EnvironReader:
             raise SettingsError(f"{name} is '{shown}', expected a URL such as http://127.0.0.1:3000; correct it")
         return text
 
+    def database(self) -> str:
+        """The URL of a PostgreSQL database, CHURN_DATABASE_URL; "" unless it is set. No message has its password."""
+        text = self.environ.get(DATABASE_URL, "").strip()
+        if text and not re.fullmatch(r"postgresql://[^\s/?#]*/[^\s/?#]+(\?[^\s#]*)?", text):
+            raise SettingsError(
+                f"{DATABASE_URL} is '{without_user_info(text).partition('?')[0][:80]}', expected a URL such as "
+                "postgresql://host:5432/name, with user:password@ before the host, where a '/', '?' or '#' of the "
+                "password is written as %2F, %3F or %23; correct it, or unset it for files of the home"
+            )
+        return text
+
     def flag(self, name: str) -> bool:
         """1, true, yes, on; 0, false, no, off; off unless set."""
         value = self.environ.get(name, "").strip().lower()
@@ -408,6 +425,12 @@ def with_user_info(text: str, variable: str, environ: Mapping[str, str]) -> str:
     return value if without_user_info(value) == text else text
 
 
+def mlflow_uri_with_user_info(text: str, environ: Mapping[str, str]) -> str:
+    """As `with_user_info` for MLflow's URI, which may be that of the database."""
+    own = _mlflow_uri(None, Path(), EnvironReader(environ).database())
+    return own if without_user_info(own) == text else with_user_info(text, "CHURN_MLFLOW_URI", environ)
+
+
 def project_file(root: Path, name: str) -> Path:
     """`name` below `root`; the package's own copy where `root` has none and the package does."""
     path, copy = _path(root, name), STARTER / name
@@ -439,12 +462,22 @@ def _dashboard_url(read: EnvironReader) -> str:
     return read.url("CHURN_DASHBOARD_URL", f"{own}:{port}") if named or local else ""
 
 
-def _mlflow_uri(given: str | None, home: Path) -> str:
+def tool_database_url(database_url: str, schema: str) -> str:
+    """The URL by which Dagster or MLflow uses a schema of its own, by the driver that it is made for."""
+    parts = urlsplit(database_url)
+    query = dict(parse_qsl(parts.query))
+    query["options"] = f"{query.get('options', '')} -csearch_path={schema}".strip()
+    return f"postgresql+psycopg2://{parts.netloc}{parts.path}?{urlencode(query)}"
+
+
+def _mlflow_uri(given: str | None, home: Path, database_url: str) -> str:
     if given and given.startswith("sqlite:") and not _NOT_IN_A_URL.isdisjoint(given):
         raise SettingsError(
             f"CHURN_MLFLOW_URI is '{given}', expected a path without '%', '?' and '#', because no URL can hold them; "
             "name a file elsewhere, or unset it: the home has a store"
         )
+    if not given and database_url:
+        return tool_database_url(database_url, MLFLOW_SCHEMA)
     return given or f"sqlite:///{_tool_home(home) / 'mlflow' / 'mlflow.db'}"
 
 

@@ -2,6 +2,8 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,9 @@ os.environ.setdefault("CHURN_GRPC_PORT", "0")  # services of several tests run a
 
 from hypothesis import HealthCheck, settings
 
+from churn_assets.storage.store import Database, Place
 from churn_assets.synthetic import register_generated_source
+from churn_assets_tests.postgresql import Server, serving
 from churn_assets_tests.trained import candidates, choice, customers, features, splits
 
 __all__ = ["candidates", "choice", "customers", "features", "splits"]  # fixtures of several folders
@@ -28,3 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules with many tests first, as xdist would have them, so that no long one is left for the end."""
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG, -tests[item.path], str(item.path)))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of this process's tests."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where a store lies: a file that is not there yet, then an empty database."""
+    if request.param == "sqlite":
+        yield tmp_path / "home" / "store.db"
+        return
+    with request.getfixturevalue("postgresql").database() as url:
+        yield Database(url)

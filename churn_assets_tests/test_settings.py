@@ -70,6 +70,10 @@ WRONG = {
     "CHURN_LOG_FORMAT": ("xml", "CHURN_LOG_FORMAT is 'xml', expected one of: text, json"),
     "CHURN_HOME": (__file__, "a file; name a folder"),
     "CHURN_INSTANCE": ("Web.0", "CHURN_INSTANCE is 'Web.0', expected 1 to 63 lower-case letters, digits and hyphens"),
+    "CHURN_DATABASE_URL": (
+        "mysql://me:s3cret@db/churn",
+        "CHURN_DATABASE_URL is 'mysql://…@db/churn', expected a URL such as postgresql://host:5432/name, with user:",
+    ),
     "CHURN_MLFLOW_URI": ("sqlite:////a?b/m.db", "expected a path without '%', '?' and '#'"),
 }
 

@@ -122,7 +122,8 @@ class KeyStore(SqliteStore):
             self.path.chmod(0o600)
         with self._writing() as db:
             values = (key.id, name, key.digest, " ".join(ordered), created_s, expires_s)
-            number = db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", values).lastrowid or 0
+            db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", values)
+            number = int(db.execute("SELECT last_insert_rowid()").fetchone()[0])
         return replace(key, number=number), f"churn_{key_id}_{secret}"
 
     def revoke(self, key_id: str, now: datetime, announce: Callable[[ApiKey], None] = lambda key: None) -> ApiKey:

@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from sqlite3 import Connection, Row
 from typing import Any, Literal
 
 from churn_assets.alerting.destinations import AlertSettings, Message, send
 from churn_assets.errors import AlertsUnreadable, without_user_info
 from churn_assets.storage.lock import LockBusy, file_lock
-from churn_assets.storage.sqlite import SqliteStore
+from churn_assets.storage.sqlite import Connection, Row
+from churn_assets.storage.store import Place, Store, next_number
 
 Kind = Literal[
     "drift",
@@ -164,10 +164,8 @@ def raise_alert(settings: AlertSettings, alert: Alert, now: datetime) -> AlertRe
 
 def recover_alert(settings: AlertSettings, key: str, message: str, now: datetime) -> AlertResult:
     """Close the open alert of `key` (one that ends in `*`: all whose key begins so) and send that, once."""
-    if not settings.path.exists():
-        return AlertResult()
     ending, unsent = without_user_info(message), f"the end of '{key}' is not sent"
-    return _update(settings, now, lambda store: store.recover(key, ending, now), unsent) or AlertResult()
+    return _update(settings, now, lambda store: store.recover(key, ending, now), unsent, makes=False) or AlertResult()
 
 
 def acknowledge_alert(settings: AlertSettings, number: int, by: str, now: datetime) -> Entry | None:
@@ -185,9 +183,9 @@ def mute_alert(settings: AlertSettings, number: int, by: str, until: datetime) -
 
 def send_waiting(settings: AlertSettings, now: datetime) -> AlertResult:
     """Try again what no destination has taken yet."""
-    if not (settings.destinations and settings.path.exists()):
+    if not settings.destinations:
         return AlertResult()
-    return _update(settings, now, lambda store: "", "nothing that waits is sent") or AlertResult()
+    return _update(settings, now, lambda store: "", "nothing that waits is sent", makes=False) or AlertResult()
 
 
 @dataclass(frozen=True)
@@ -221,27 +219,30 @@ def send_test(settings: AlertSettings) -> dict[str, str | None]:
 
 
 def _update(
-    settings: AlertSettings, now: datetime, change: Callable[[AlertStore], str], consequence: str
+    settings: AlertSettings, now: datetime, change: Callable[[AlertStore], str], consequence: str, *, makes: bool = True
 ) -> AlertResult | None:
-    """Make a change that returns its action, then send what waits; None, logged, if the store cannot be used."""
+    """Make a change that returns its action, then send what waits; None, logged, if the store cannot be used. Unless it
+    `makes` the store, nothing is done where there is none."""
     if now.tzinfo is None:
         raise ValueError(f"now is {now}, expected an instant with a time zone")
     try:
         store = AlertStore(settings)
+        if not makes and not store.is_made():
+            return AlertResult()
         return AlertResult(change(store), *store.send_waiting(now))
     except (AlertsUnreadable, OSError) as error:
-        log.error("%s cannot be used (%s); %s", settings.path, error, consequence)
+        log.error("%s cannot be used (%s); %s", settings.place, error, consequence)
         return None
 
 
-class AlertStore(SqliteStore):
-    """The alerts of a home in SQLite; each method is one transaction. Raises AlertsUnreadable."""
+class AlertStore(Store):
+    """The alerts of a home; each method is one transaction. Raises AlertsUnreadable."""
 
-    schema, steps, version = _SCHEMA, _STEPS, 2
+    name, schema, steps, version = "alerts", _SCHEMA, _STEPS, 2
     busy_s = 5.0
 
-    def __init__(self, settings: AlertSettings) -> None:
-        super().__init__(settings.path)
+    def __init__(self, settings: AlertSettings, place: Place | None = None) -> None:
+        super().__init__(place or settings.place)
         self._settings = settings
 
     def entries(self, where: str = "") -> list[Entry]:
@@ -279,12 +280,15 @@ class AlertStore(SqliteStore):
                 known = "SELECT 1 FROM alerts WHERE key = ? LIMIT 1"
                 if (alert.once or alert.severity == "info") and db.execute(known, (alert.key,)).fetchone():
                     return ""
-                cursor = db.execute(
-                    "INSERT INTO alerts (key, kind, title, words, severity, opened_s, last_s, told_s, times, closed_s)"
-                    " VALUES (:key, :kind, :title, :message, :severity, :now_s, :now_s, :now_s, 1, :closed_s)",
-                    {**vars(alert), "now_s": now_s, "closed_s": now_s if alert.severity == "info" else None},
+                values = {"now_s": now_s, "closed_s": now_s if alert.severity == "info" else None}
+                number = next_number(db, "alerts", "id")
+                db.execute(
+                    "INSERT INTO alerts"
+                    " (id, key, kind, title, words, severity, opened_s, last_s, told_s, times, closed_s)"
+                    " VALUES (:id, :key, :kind, :title, :message, :severity, :now_s, :now_s, :now_s, 1, :closed_s)",
+                    {**vars(alert), **values, "id": number},
                 )
-                self._add_message(db, int(cursor.lastrowid or 0), alert, now)
+                self._add_message(db, number, alert, now)
                 return "raised"
             # A clock that was set back would otherwise silence a reminder until it has caught up.
             cooling = timedelta(0) <= now - entry.sent_at < timedelta(seconds=self._settings.cooldown_s)
@@ -372,23 +376,23 @@ class AlertStore(SqliteStore):
             (content.key,),
         )
         title, body = _text(self._settings, content.title, content.message)
-        cursor = db.execute(
-            "INSERT INTO messages (alert, key, title, body, severity, made_s) VALUES (?, ?, ?, ?, ?, ?)",
-            (number, content.key, title, body, content.severity, now.timestamp()),
+        message = next_number(db, "messages", "id")
+        db.execute(
+            "INSERT INTO messages (id, alert, key, title, body, severity, made_s) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (message, number, content.key, title, body, content.severity, now.timestamp()),
         )
-        rows = [(cursor.lastrowid, destination.name) for destination in self._settings.destinations]
+        rows = [(message, destination.name) for destination in self._settings.destinations]
         db.executemany("INSERT INTO deliveries (message, destination) VALUES (?, ?)", rows)
         _log(content)
 
     def _unavailable(self, message: str) -> AlertsUnreadable:
         return AlertsUnreadable(
-            f"{self.path}: cannot be used now ({message}), expected the alerts of this home; see who holds it, the "
-            "disk and its permissions, then try again"
+            f"{self.place}: cannot be used now ({message}), expected the alerts of this home; {self.remedy}"
         )
 
     def _corrupt(self, message: str) -> AlertsUnreadable:
         return AlertsUnreadable(
-            f"{self.path}: cannot be read ({message}), expected the alerts of this home; move it away and a new one "
+            f"{self.place}: cannot be read ({message}), expected the alerts of this home; move it away and a new one "
             "is made"
         )
 

@@ -14,7 +14,6 @@ from churn_assets.alerting.alerts import recover_alert
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import waiting_key
 from churn_assets.contract.load import load_contract
-from churn_assets.errors import SettingsError
 from churn_assets.monitoring.latest import LatestReports, read_latest_reports
 from churn_assets.promotion.records import DecisionRecord
 from churn_assets.promotion.retraining import ExternalTrigger
@@ -36,10 +35,6 @@ def request_retraining(settings: Settings, by: str, why: str, now: datetime) -> 
 def end_waiting(settings: Settings, environ: Mapping[str, str], version: str, message: str, now: datetime) -> str:
     """End the alert of this challenger; the decision holds even if no destination can be reached. Why the destinations
     cannot be used, "" if they can."""
-    problem, alerts = "", AlertSettings(settings.home)
-    try:
-        alerts = AlertSettings.from_environ(environ, settings.home)
-    except SettingsError as error:
-        problem = str(error)
+    alerts, problem = AlertSettings.or_unsent(environ, settings.home)
     recover_alert(alerts, waiting_key(version), message, now)
     return problem

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from churn_assets.errors import SettingsError
 from churn_assets.settings import EnvironReader, Settings
+from churn_assets.storage.store import Place, place_of
 
 URLS, COOLDOWN, TIMEOUT = "CHURN_ALERT_URLS", "CHURN_ALERT_COOLDOWN_S", "CHURN_ALERT_TIMEOUT_S"
 
@@ -57,6 +58,7 @@ class AlertSettings:
     destinations: tuple[Destination, ...] = ()
     cooldown_s: int = 6 * 3600
     timeout_s: int = 10
+    database_url: str = field(default="", repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], home: Path | None = None) -> AlertSettings:
@@ -67,12 +69,27 @@ class AlertSettings:
             destinations=_destinations(environ.get(URLS, "")),
             cooldown_s=read.whole(COOLDOWN, cls.cooldown_s, 0, 30 * 86_400),
             timeout_s=read.whole(TIMEOUT, cls.timeout_s, 1, 20),
+            database_url=read.database(),
         )
+
+    @classmethod
+    def or_unsent(cls, environ: Mapping[str, str], home: Path) -> tuple[AlertSettings, str]:
+        """The settings, and why the destinations among them cannot be used, "" if they can: an alert that is stored and
+        logged, and goes nowhere, is better than none. Raises SettingsError if it cannot be stored either."""
+        try:
+            return cls.from_environ(environ, home), ""
+        except SettingsError as error:
+            return cls(home, database_url=EnvironReader(environ).database()), str(error)
 
     @property
     def path(self) -> Path:
-        """The database of alerts."""
+        """The file of alerts, of a home without a database."""
         return self.home / "alerts.db"
+
+    @property
+    def place(self) -> Place:
+        """Where alerts are stored."""
+        return place_of(self.database_url, self.path)
 
     @property
     def summary(self) -> str:

@@ -16,7 +16,7 @@ from churn_assets.alerting.alerts import Alert, Kind, open_alerts, raise_alert, 
 from churn_assets.alerting.cron import next_tick
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
-from churn_assets.errors import AlertsUnreadable, ChurnError, SettingsError
+from churn_assets.errors import AlertsUnreadable, ChurnError
 from churn_assets.monitoring.open_window import is_closed, read_open_window_file
 from churn_assets.prediction_log.segment import READY, segments_of
 from churn_assets.prediction_log.warehouse.connection import PUBLISHED
@@ -113,10 +113,7 @@ def end_all(settings: Settings, environ: Mapping[str, str], now: datetime) -> No
 
 
 def _open_alerts(settings: Settings, environ: Mapping[str, str]) -> tuple[AlertSettings, list[str]]:
-    try:
-        alerts = AlertSettings.from_environ(environ, settings.home)
-    except SettingsError:  # an alert that is stored and logged, and goes nowhere, is better than none
-        alerts = AlertSettings(settings.home)
+    alerts, _ = AlertSettings.or_unsent(environ, settings.home)
     try:
         return alerts, [entry.key for entry in open_alerts(alerts)]
     except AlertsUnreadable:
@@ -170,7 +167,7 @@ def _check_monitor(settings: Settings, life: Heartbeat, now: datetime) -> LoopCh
 
 
 def _check_request(settings: Settings, life: Heartbeat, now: datetime) -> LoopCheck:
-    ledger = Ledger(settings.ledger_path)
+    ledger = Ledger.of(settings)
     request = next(iter(ledger.requests(*IN_FLIGHT)), None)
     if request is None:
         return LoopCheck(REQUEST, "ok", "no retraining is requested")
@@ -184,7 +181,7 @@ def _check_request(settings: Settings, life: Heartbeat, now: datetime) -> LoopCh
 
 
 def _check_gate(settings: Settings, life: Heartbeat, now: datetime) -> LoopCheck:
-    ledger = Ledger(settings.ledger_path)
+    ledger = Ledger.of(settings)
     waiting, policy = ledger.challengers_to_promote(), ledger.newest_policy_move("done")
     if not waiting:
         return LoopCheck(GATE, "ok", "no challenger waits for the gate")

@@ -70,7 +70,7 @@ def read_open_alerts(settings: Settings) -> list[Entry] | None:
     from churn_assets.errors import AlertsUnreadable
 
     try:
-        return open_alerts(AlertSettings(settings.home))
+        return open_alerts(AlertSettings(settings.home, database_url=settings.database_url))
     except AlertsUnreadable as error:
         say(str(error), err)
         return None

@@ -92,6 +92,19 @@ def log_ingest(
     record_open_window(settings, loaded)
 
 
+@log_app.command("copy", epilog="Example: [bold]churn log copy[/bold]")
+def log_copy(home: HomeOption = None) -> None:
+    """Copy what has been ingested since the last copy to tables in the PostgreSQL database of CHURN_DATABASE_URL."""
+    from churn_assets.prediction_log.warehouse.postgresql import SCHEMA, copy_log
+
+    done = copy_log(settings_of(home))
+    rows = ", ".join(f"{rows:,} {table.replace('_', ' ')}" for table, rows in done.rows.items() if rows) or "no rows"
+    summary = f"{SCHEMA}: {done.segments:,} segments copied, {rows}"
+    summary += f"; {done.expired:,} segments have expired" if done.expired else ""
+    summary += "; from the beginning: the tables are of another log, or new" if done.anew else ""
+    say(summary)
+
+
 @log_app.command("query", epilog='Example: [bold]churn log query "select count(*) from predictions"[/bold]')
 def log_query(
     sql: Annotated[str, typer.Argument(help="A query in DuckDB's SQL.")],

@@ -213,7 +213,7 @@ def history(
     settings = settings_of(home)
     events = read_events(settings)
     if as_json:
-        ledger = Ledger(settings.ledger_path)
+        ledger = Ledger.of(settings)
         decisions = [record.to_json() for record in reversed(ledger.decisions(1000))]
         verdicts = [
             {"version": c.version, "status": c.status, "verdict": c.verdict.to_json() if c.verdict else None}

@@ -20,7 +20,7 @@ from churn_assets.alerting.alerts import Entry, all_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.errors import ChurnError, SettingsError
+from churn_assets.errors import ChurnError
 from churn_assets.monitoring.data_quality import QualityReport
 from churn_assets.monitoring.drift.report import DriftReport
 from churn_assets.monitoring.performance.report import PerformanceReport
@@ -76,7 +76,7 @@ class Sources:
     @property
     def ledger(self) -> Ledger:
         """Decisions, challengers, approvals and moves."""
-        return Ledger(self.settings.ledger_path)
+        return Ledger.of(self.settings)
 
     def contract(self) -> Contract:
         """The contract in use. Raises ContractError."""
@@ -115,10 +115,7 @@ class Sources:
 
     def alert_settings(self) -> AlertSettings:
         """Where alerts are stored and sent; not sent where the destinations cannot be used."""
-        try:
-            return AlertSettings.from_environ(self.environ, self.settings.home)
-        except SettingsError:
-            return AlertSettings(self.settings.home)
+        return AlertSettings.or_unsent(self.environ, self.settings.home)[0]
 
     def alerts(self) -> list[Entry]:
         """Every alert, newest first. Raises AlertsUnreadable."""

@@ -13,7 +13,6 @@ from churn_assets.alerting.alerts import Alert, raise_alert, recover_alert, send
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.rules import AlertChanges
 from churn_assets.defs.policy import STATUS_TICKS
-from churn_assets.errors import SettingsError
 from churn_assets.settings import Settings
 
 _BY_HAND = "__ASSET_JOB"
@@ -32,13 +31,8 @@ class HomeAlerts:
         What waited for a destination is tried again, news or not.
         """
         now = now or datetime.now(UTC)
-        messages: list[str] = []
-        try:
-            settings = AlertSettings.from_environ(os.environ, self.home)
-        except SettingsError as error:
-            # An alert that is stored and logged, and goes nowhere, beats a monitoring run that fails.
-            settings = AlertSettings(self.home)
-            messages.append(str(error))
+        settings, problem = AlertSettings.or_unsent(os.environ, self.home)
+        messages = [problem] if problem else []
         results = [(alert.title, raise_alert(settings, alert, now)) for alert in changes.raised]
         results += [(key, recover_alert(settings, key, ending, now)) for key, ending in changes.ended.items()]
         if not results:

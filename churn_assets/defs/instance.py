@@ -25,6 +25,20 @@ from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
 
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+PAGE_SESSIONS = 3  # of each of the page's three storages, beyond the one that stays open; Dagster's default is 20
+# Storage of a home with CHURN_DATABASE_URL. The three of one storage each are what older code asks for.
+_STORAGE = {"module_name": "churn_assets.defs.database", "class_name": "HomeStorage", "config_yaml": "{}"}
+_DATABASE = {
+    "storage": ConfigurableClassData(**_STORAGE),
+    **{
+        name: ConfigurableClassData("dagster._core.storage.legacy_storage", legacy, json.dumps(_STORAGE))
+        for name, legacy in (
+            ("run_storage", "LegacyRunStorage"),
+            ("event_log_storage", "LegacyEventLogStorage"),
+            ("schedule_storage", "LegacyScheduleStorage"),
+        )
+    },
+}
 _DATABASES_S = 120.0  # to make them, on a slow disk
 
 
@@ -51,8 +65,14 @@ class HomeInstance(dg.DagsterInstance):
             settings.home.mkdir(parents=True, exist_ok=True)  # where a link to it may lead
             settings.dagster_home.mkdir(exist_ok=True)
             home = str(settings.dagster_home)
+        if Settings.from_environ(os.environ).database_url:
+            return {**InstanceRef.config_defaults(home), **_DATABASE}
         _make_databases(Path(home))
         return InstanceRef.config_defaults(home)
+
+    def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+        """As Dagster does, with fewer sessions of a database."""
+        super().optimize_for_webserver(statement_timeout, pool_recycle, min(max_overflow, PAGE_SESSIONS))
 
 
 def _make_databases(home: Path) -> None:

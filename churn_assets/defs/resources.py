@@ -13,18 +13,19 @@ from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
 from churn_assets.defs.runs.resume import RESUMES
 from churn_assets.errors import TrackingUnavailable, without_user_info
-from churn_assets.settings import QUIET_ENVIRONMENT, Settings, with_user_info
+from churn_assets.settings import QUIET_ENVIRONMENT, EnvironReader, Settings, mlflow_uri_with_user_info, with_user_info
 
 if TYPE_CHECKING:
     from churn_assets.mlflow_registry.tracking import Status, Tracking
 
 
 _PATHS = ("root", "home", "contract_path")
-_URLS = {"source": "CHURN_SOURCE", "mlflow_uri": "CHURN_MLFLOW_URI"}  # Dagster stores them: without user info
+_URLS = ("source", "mlflow_uri")  # Dagster stores them: without user info
 
 
 class Project(dg.ConfigurableResource[object]):
-    """Settings of one home in the form that Dagster shows; `settings` and `contract` are the typed values."""
+    """Settings of one home in the form that Dagster shows; `settings` and `contract` are the typed values. The database
+    is no field: its URL is nothing but user, password and host, and each process has it in its environment."""
 
     root: str
     home: str
@@ -46,9 +47,12 @@ class Project(dg.ConfigurableResource[object]):
     @cached_property
     def settings(self) -> Settings:
         """The settings this resource was made from."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        urls = {name: with_user_info(values[name], _URLS[name], os.environ) for name in _URLS if values[name]}
-        return Settings(**values | urls | {name: Path(values[name]) for name in _PATHS})
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        if self.source:
+            values["source"] = with_user_info(self.source, "CHURN_SOURCE", os.environ)
+        values["mlflow_uri"] = mlflow_uri_with_user_info(self.mlflow_uri, os.environ)
+        values["database_url"] = EnvironReader(os.environ).database()
+        return Settings(**values | {name: Path(values[name]) for name in _PATHS})
 
     @cached_property
     def contract(self) -> Contract:
@@ -72,7 +76,7 @@ class MlflowRun(dg.ConfigurableResource[Any]):
 
     @property
     def _uri(self) -> str:
-        return with_user_info(self.mlflow_tracking_uri, "CHURN_MLFLOW_URI", os.environ)
+        return mlflow_uri_with_user_info(self.mlflow_tracking_uri, os.environ)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Tracking"]:

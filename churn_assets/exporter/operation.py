@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 from churn_assets.alerting.alerts import Kind, count_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.alerting.watchdog import NAMES, check_loop
-from churn_assets.errors import SettingsError
 from churn_assets.exporter.metrics import Samples
 from churn_assets.prediction_log.segment import READY, segments_of
 from churn_assets.prediction_log.warehouse.published import PublishedLog
@@ -45,10 +44,7 @@ def read_log_part(settings: Settings, log: PublishedLog, now: dt.datetime, sampl
 
 def read_alerts_part(settings: Settings, environ: Mapping[str, str], samples: Samples) -> None:
     """The alerts of the home. Raises AlertsUnreadable."""
-    try:
-        alerts = AlertSettings.from_environ(environ, settings.home)
-    except SettingsError:  # destinations that cannot be used are none
-        alerts = AlertSettings(settings.home)
+    alerts, _ = AlertSettings.or_unsent(environ, settings.home)
     counts = count_alerts(alerts)
     samples.set("churn_alert_destinations", len(alerts.destinations))
     for kind in get_args(Kind):

@@ -78,7 +78,7 @@ def read_release_part(settings: Settings, samples: Samples) -> None:
 def read_decisions_part(settings: Settings, samples: Samples) -> None:
     """Decisions, requests, challengers, moves and ended releases, by the ledger. Raises LedgerCorrupt,
     LedgerUnavailable."""
-    ledger = Ledger(settings.ledger_path)
+    ledger = Ledger.of(settings)
     decisions = ledger.count_decisions()
     for kind in get_args(DecisionKind):
         samples.set("churn_decisions_total", 0, kind=kind, trigger="")
@@ -108,7 +108,7 @@ def _newest_release(settings: Settings) -> Policy | None:
     policy = read_policy(settings.home)
     if policy is None or policy.kind != "champion":
         return policy
-    move = Ledger(settings.ledger_path).newest_policy_move("done")
+    move = Ledger.of(settings).newest_policy_move("done")
     before = move.before if move is not None else None
     return before if before is not None and before.kind != "champion" else None
 

@@ -8,14 +8,14 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from churn_assets.errors import TrackingUnavailable, without_user_info
-from churn_assets.settings import QUIET_ENVIRONMENT, Settings
+from churn_assets.settings import MLFLOW_SCHEMA, QUIET_ENVIRONMENT, Settings, tool_database_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,14 +27,16 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+# Of each process, for a store in a database. MLflow's own default is 5 and 10 more.
+_SESSIONS_ENVIRONMENT = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "2", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "2"}
 _PROBE_S = 3.0
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the tracking store and registry at `uri` (sqlite:///... or http(s)://...).
+    """A client of the tracking store and registry at `uri` (sqlite:///..., http(s)://... or the schema of a database).
 
-    The folder of an sqlite store is made if needed. Raises TrackingUnavailable if a server does not
-    answer within a few seconds or a store cannot be opened.
+    The folder of an sqlite store is made if needed, and the schema of a database. Raises TrackingUnavailable if a
+    server does not answer within a few seconds or a store cannot be opened.
     """
     _set_environment(uri)
     if urlsplit(uri).scheme in ("http", "https"):
@@ -47,9 +49,32 @@ def connect(uri: str) -> MlflowClient:
     try:
         if (store := store_path(uri)) is not None:
             store.parent.mkdir(parents=True, exist_ok=True)
-        with quiet():
+        with quiet(), _made(uri):
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise unavailable(uri, error) from None
+
+
+@contextmanager
+def _made(uri: str) -> Iterator[None]:
+    """For a store in a home's database: one process at a time makes its tables, which MLflow does not see to."""
+    database_url = Settings.from_environ(os.environ).database_url
+    if not database_url or uri != tool_database_url(database_url, MLFLOW_SCHEMA):
+        yield
+        return
+    import psycopg
+
+    from churn_assets.storage.postgresql import has_tables, making
+    from churn_assets.storage.store import Database
+
+    try:
+        with (
+            nullcontext()
+            if has_tables(Database(database_url), MLFLOW_SCHEMA)
+            else making(Database(database_url), MLFLOW_SCHEMA)
+        ):
+            yield
+    except psycopg.Error as error:
         raise unavailable(uri, error) from None
 
 
@@ -67,6 +92,8 @@ def _installed(uri: str) -> Iterator[None]:
 
 def _set_environment(uri: str) -> None:
     environment = {} if Settings.from_environ(os.environ).telemetry else QUIET_ENVIRONMENT
+    if uri.startswith("postgresql"):
+        environment = {**environment, **_SESSIONS_ENVIRONMENT}
     for name, value in {**_MLFLOW_ENVIRONMENT, **environment}.items():  # read by MLflow when it is imported
         os.environ.setdefault(name, value)
     if without_user_info(uri) != uri:  # MLflow prints the address of a run, password and all
@@ -97,6 +124,11 @@ def store_path(uri: str) -> Path | None:
     """The database file of an sqlite store; None for any other store."""
     prefix = "sqlite:///"
     return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
+
+
+def keeps_artifacts_here(uri: str) -> bool:
+    """Whether a store at `uri` leaves artifacts to this process, as a file or a database does."""
+    return store_path(uri) is not None or uri.startswith("postgresql")
 
 
 def unavailable(uri: str, error: BaseException) -> TrackingUnavailable:

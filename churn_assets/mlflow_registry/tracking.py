@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from churn_assets.mlflow_registry.connect import calls, connect, store_path, unavailable
+from churn_assets.mlflow_registry.connect import calls, connect, keeps_artifacts_here, store_path, unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -112,7 +112,7 @@ def _named(prefix: str, name: str) -> str:
 def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
     """The id of the experiment `name`, made if needed.
 
-    With an sqlite store its artifacts go below `artifacts`: MLflow's own default is `./mlruns`, the
+    With a store in a file or a database its artifacts go below `artifacts`: MLflow's own default is `./mlruns`, the
     working directory of whoever asked first. Raises TrackingUnavailable.
     """
     with calls(uri) as client:
@@ -121,7 +121,7 @@ def prepare_experiment(uri: str, name: str, artifacts: Path) -> str:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        location = artifacts.absolute().as_uri() if store_path(uri) is not None else None
+        location = artifacts.absolute().as_uri() if keeps_artifacts_here(uri) else None
         return str(client.create_experiment(name, artifact_location=location))
 
 

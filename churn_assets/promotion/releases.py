@@ -101,7 +101,7 @@ class Releases:
     @classmethod
     def of(cls, settings: Settings, *, is_named: bool = False) -> Releases:
         """The releases of a home, with its ledger and its files; `is_named` if the user named the contract."""
-        return cls(settings, Ledger(settings.ledger_path), ChampionPointer(settings.home), is_named=is_named)
+        return cls(settings, Ledger.of(settings), ChampionPointer(settings.home), is_named=is_named)
 
     def recover(self) -> None:
         """Finish or abandon what a killed process left, and let the policy follow the champion."""
@@ -257,7 +257,7 @@ class Releases:
         made = (
             f"{newest.by} made the move {newest.kind} on {minute(newest.intended_at)}: {newest.why}"
             if newest is not None
-            else f"{self._ledger.path} has no move of it, so that ledger was lost: this is the policy of its file"
+            else f"{self._ledger.place} has no move of it, so that ledger was lost: this is the policy of its file"
         )
         return (
             f"the release has changed: policy {now.id} is in force ({describe_policy(now)}), expected {expected[:40]}; "
@@ -269,7 +269,7 @@ class Releases:
         newest, champion = self._ledger.newest_policy_move("done"), require_champion(self._home)
         if newest is None or newest.after.champion.version != champion.version:
             raise LedgerUnavailable(
-                f"{self._ledger.path}: champion {champion.version} answers everybody, and its policy could not be "
+                f"{self._ledger.place}: champion {champion.version} answers everybody, and its policy could not be "
                 "written, expected a ledger and a folder that can be written; see the disk, then: churn release status"
             )
         return newest

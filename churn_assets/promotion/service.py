@@ -130,7 +130,7 @@ class PromotionService:
     def of(cls, settings: Settings) -> PromotionService:
         """The service of a home, with its ledger, its pointer and MLflow."""
         link_home(settings)
-        ledger, pointer = Ledger(settings.ledger_path), ChampionPointer(settings.home)
+        ledger, pointer = Ledger.of(settings), ChampionPointer(settings.home)
         return cls(settings, ledger, pointer, MlflowRegistry(settings.mlflow_uri))
 
     def recover(self) -> records.Move | None:

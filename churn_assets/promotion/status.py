@@ -245,7 +245,7 @@ def require_own_list(settings: Settings) -> None:
 
 def read_ledger_status(settings: Settings) -> LedgerStatus:
     """Everything that waits in this home. Raises LedgerCorrupt or LedgerUnavailable."""
-    ledger = Ledger(settings.ledger_path)
+    ledger = Ledger.of(settings)
     waiting = ledger.challengers("waiting_gate", "waiting_approval", "approved")
     newest = ledger.decisions(1)
     policies = Policies(ledger, ChampionPointer(settings.home), lambda: datetime.now(UTC))
@@ -255,7 +255,7 @@ def read_ledger_status(settings: Settings) -> LedgerStatus:
 
 def read_events(settings: Settings) -> list[Event]:
     """Every move of the champion and of a release, approval and rejection of this home, oldest first."""
-    ledger = Ledger(settings.ledger_path)
+    ledger = Ledger.of(settings)
     releases = [move for move in ledger.policy_moves() if move.kind != "champion" or move.outcome]
     events = [
         Event(

@@ -12,9 +12,44 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 _NOT_OURS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # the last: a table that this schema does not have
+
+
+class Row(Protocol):
+    """What a store uses of a row: values by place and by name; iterating gives the values."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def keys(self) -> list[str]:
+        """The names of the columns."""
+
+
+class Cursor(Protocol):
+    """What a store uses of a cursor."""
+
+    def fetchone(self) -> Any:
+        """The next row, None after the last."""
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What a store uses of a connection, in a transaction that is open."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run one statement; its parameters are `?` or `:name`."""
+
+    def executemany(self, sql: str, rows: Any, /) -> Cursor:
+        """Run one statement for each of the rows."""
+
+
+class RowUnreadable(Exception):
+    """A row has what its store never wrote; it becomes the store's error for a damaged file."""
 
 
 class SqliteStore:
@@ -35,7 +70,7 @@ class SqliteStore:
         self.path = path
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         """A snapshot: what is read in the block is of one instant."""
         with self._plain_errors(), closing(self._connect_to_read()) as db:
             if self._stored_version(db) == 0:  # made, and killed before its first transaction
@@ -47,7 +82,7 @@ class SqliteStore:
             db.execute("ROLLBACK")
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[Connection]:
         """One transaction: all of it is on disk when the block ends, or nothing after an exception."""
         with self._plain_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +158,7 @@ class SqliteStore:
         db.executescript(f"{self.schema} PRAGMA user_version = {self.version};")
         return db
 
-    def _stored_version(self, db: sqlite3.Connection) -> int:
+    def _stored_version(self, db: Connection) -> int:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > self.version:
             raise self._too_new(version)
@@ -133,6 +168,8 @@ class SqliteStore:
     def _plain_errors(self) -> Iterator[None]:
         try:
             yield
+        except RowUnreadable as error:
+            raise self._corrupt(str(error)) from error
         except sqlite3.IntegrityError as error:
             raise self._refused(str(error)) from error
         except sqlite3.DatabaseError as error:

@@ -20,6 +20,7 @@ class Receiver:
         self.port = port
         self.got: list[tuple[str, str, str, str]] = []
         self.bad = False
+        self.environ: dict[str, str] = {}  # of every home whose settings this gives
         self.release = threading.Event()
 
     def url(self, path: str = "token") -> str:
@@ -33,7 +34,7 @@ class Receiver:
     def settings(self, home: Path, *paths: str, **environ: str) -> AlertSettings:
         """Alert settings of a home whose destinations are these paths."""
         urls = " ".join(self.url(path) for path in paths or ("token",))
-        return AlertSettings.from_environ({"CHURN_ALERT_URLS": urls, **environ}, home)
+        return AlertSettings.from_environ({"CHURN_ALERT_URLS": urls, **self.environ, **environ}, home)
 
 
 @contextmanager

@@ -10,11 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from churn_assets.alerting import alerts as alerts_module
@@ -31,6 +34,7 @@ from churn_assets.alerting.alerts import (
 )
 from churn_assets.alerting.destinations import AlertSettings, Destination
 from churn_assets.errors import AlertsUnreadable
+from churn_assets.storage.store import Place
 from churn_assets_tests.alerting.receiver import Receiver, receiving
 from churn_assets_tests.strategies import ROOT
 
@@ -46,10 +50,19 @@ def server():
 
 
 @pytest.fixture
-def receiver(server: Receiver) -> Receiver:
+def file_receiver(server: Receiver) -> Receiver:
+    """Its settings are those of a home whose alerts are in a file."""
     server.got.clear()
     server.bad = False
+    server.environ = {}
     return server
+
+
+@pytest.fixture
+def receiver(file_receiver: Receiver, place: Place) -> Receiver:
+    """Its settings are those of a home whose alerts are in a file, then in a database."""
+    file_receiver.environ = {} if isinstance(place, Path) else {"CHURN_DATABASE_URL": place.url}
+    return file_receiver
 
 
 # -- once, again, over -------------------------------------------------------------------------------
@@ -150,7 +163,7 @@ def refused_url() -> str:
 
 def test_a_destination_that_fails_stops_no_other_and_is_tried_again(receiver, tmp_path):
     where = receiver.settings(tmp_path, "bad", "token")
-    where = AlertSettings(tmp_path, (*where.destinations, Destination("closed", refused_url())))
+    where = replace(where, destinations=(*where.destinations, Destination("closed", refused_url())))
     result = raise_alert(where, DRIFT, NOW)
     bad, good = (place.name for place in where.destinations[:2])
     assert result.delivered == (good,)
@@ -160,14 +173,14 @@ def test_a_destination_that_fails_stops_no_other_and_is_tried_again(receiver, tm
     }
     assert "tried again" in result.summary
     assert set(open_alerts(where)[0].undelivered) == {bad, "closed"}
-    mended = AlertSettings(tmp_path, (Destination(bad, receiver.url("mended")), *where.destinations[1:2]))
+    mended = replace(where, destinations=(Destination(bad, receiver.url("mended")), *where.destinations[1:2]))
     assert send_waiting(mended, NOW).delivered == (bad,)
     assert receiver.titles("mended") == receiver.titles() == ["Drift"]
     assert set(open_alerts(where)[0].undelivered) == {"closed"}
 
 
-def test_a_destination_that_hangs_is_left_alone_after_the_timeout(receiver, tmp_path):
-    where = receiver.settings(tmp_path, "hang", "token", CHURN_ALERT_TIMEOUT_S="1")
+def test_a_destination_that_hangs_is_left_alone_after_the_timeout(file_receiver, tmp_path):
+    where = file_receiver.settings(tmp_path, "hang", "token", CHURN_ALERT_TIMEOUT_S="1")
     hanging, good = (place.name for place in where.destinations)
     result = raise_alert(where, DRIFT, NOW)
     assert result.delivered == (good,)
@@ -191,20 +204,20 @@ def test_what_waits_is_replaced_by_a_newer_message_and_given_up_after_three_days
     assert [entry.key for entry in all_alerts(where) if entry.undelivered] == ["old"]
 
 
-def test_a_damaged_database_does_not_fail_the_caller_and_keeps_no_alert_back(receiver, tmp_path, caplog):
-    where = receiver.settings(tmp_path)
+def test_a_damaged_database_does_not_fail_the_caller_and_keeps_no_alert_back(file_receiver, tmp_path, caplog):
+    where = file_receiver.settings(tmp_path)
     where.path.write_text("this is no database, whatever it is" * 100)
     assert raise_alert(where, DRIFT, NOW).action == "raised"
     assert recover_alert(where, "drift", "Stable.", NOW).summary == ""
     assert send_waiting(where, NOW).summary == ""
-    assert receiver.titles() == ["Drift"]
+    assert file_receiver.titles() == ["Drift"]
     assert "without memory" in caplog.text
     with pytest.raises(AlertsUnreadable, match="move it away"):
         open_alerts(where)
 
 
-def test_a_locked_database_does_not_fail_the_caller(receiver, tmp_path, monkeypatch):
-    where = receiver.settings(tmp_path)
+def test_a_locked_database_does_not_fail_the_caller(file_receiver, tmp_path, monkeypatch):
+    where = file_receiver.settings(tmp_path)
     raise_alert(where, DRIFT, NOW)
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0.05}))
@@ -214,7 +227,7 @@ def test_a_locked_database_does_not_fail_the_caller(receiver, tmp_path, monkeypa
         assert raise_alert(where, Alert("other", "stale_log", "Other", "Words."), NOW).action == "raised"
     finally:
         held.close()
-    assert receiver.titles() == ["Drift", "Other"]
+    assert file_receiver.titles() == ["Drift", "Other"]
 
 
 def test_apprise_missing_is_reported_and_the_alert_waits(receiver, tmp_path, monkeypatch):
@@ -228,9 +241,9 @@ def test_apprise_missing_is_reported_and_the_alert_waits(receiver, tmp_path, mon
     assert receiver.titles() == ["Drift"]
 
 
-def test_a_test_message_says_who_takes_it(receiver, tmp_path):
-    where = receiver.settings(tmp_path, "token", "bad")
-    where = AlertSettings(tmp_path, (*where.destinations, Destination("odd", "nobody://knows/this")))
+def test_a_test_message_says_who_takes_it(file_receiver, tmp_path):
+    where = file_receiver.settings(tmp_path, "token", "bad")
+    where = replace(where, destinations=(*where.destinations, Destination("odd", "nobody://knows/this")))
     answers = list(send_test(where).values())
     assert answers[:2] == [None, "it answered 500"]
     assert "knows no such URL" in str(answers[2])
@@ -239,7 +252,7 @@ def test_a_test_message_says_who_takes_it(receiver, tmp_path):
 
 def test_no_secret_is_logged_stored_or_shown(receiver, tmp_path, caplog):
     where = receiver.settings(tmp_path, "t0ken", "bad-t0ken")
-    where = AlertSettings(tmp_path, (*where.destinations, Destination("closed", refused_url() + "t0ken")))
+    where = replace(where, destinations=(*where.destinations, Destination("closed", refused_url() + "t0ken")))
     alert = Alert("failed", "failed_run", "Failed", "cannot reach http://me:hunter2@mlflow/api")
     with caplog.at_level(logging.DEBUG):
         result = raise_alert(where, alert, NOW)
@@ -272,7 +285,7 @@ alerts.raise_alert(where, Alert("drift", "drift", "Drift", "visits moved."), dat
 @pytest.mark.parametrize(("when", "received"), [("before", 1), ("after", 2)])
 def test_a_kill_between_record_and_mark_repeats_a_message_and_loses_none(receiver, tmp_path, when, received):
     """At least once: killed before the send it comes once, killed after it, and before the mark, twice."""
-    environ = {**os.environ, "CHURN_ALERT_URLS": receiver.url(), "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, **receiver.environ, "CHURN_ALERT_URLS": receiver.url(), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), when], env=environ, check=False)
     assert done.returncode == -signal.SIGKILL
     where = receiver.settings(tmp_path)
@@ -295,7 +308,7 @@ for n in range(5):
 
 
 def test_processes_that_raise_the_same_at_once_send_it_once(receiver, tmp_path):
-    environ = {**os.environ, "CHURN_ALERT_URLS": receiver.url(), "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, **receiver.environ, "CHURN_ALERT_URLS": receiver.url(), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", _AT_ONCE, str(tmp_path)]
     running = [subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) for _ in range(3)]
     assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
@@ -310,9 +323,18 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)
-@given(STEPS)
-def test_whatever_happens_at_most_one_message_an_open_period_and_cooldown_and_the_last_message_arrives(steps):
+@contextmanager
+def _new_database(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    with request.getfixturevalue("postgresql").database() if kind == "postgresql" else nullcontext("") as url:
+        yield url
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_whatever_happens_at_most_one_message_an_open_period_and_cooldown_and_the_last_message_arrives(
+    steps, kind, request
+):
     cooldown, sent, up, now = 3, [], True, NOW
 
     def send(messages, timeout_s):
@@ -321,9 +343,13 @@ def test_whatever_happens_at_most_one_message_an_open_period_and_cooldown_and_th
                 sent.append((now, message.title.removeprefix("churn: ")))
             yield message, None if up else "down"
 
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+        _new_database(kind, request) as url,
+    ):
         patch.setattr(alerts_module, "send", send)
-        where = AlertSettings(Path(folder), (Destination("here", "json://here"),), cooldown)
+        where = AlertSettings(Path(folder), (Destination("here", "json://here"),), cooldown, database_url=url)
         for step, key in steps:
             now += timedelta(seconds=1)
             if step == "raise":

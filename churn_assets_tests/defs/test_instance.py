@@ -15,6 +15,10 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
+from churn_assets.defs.instance import HomeInstance
+from churn_assets.defs.resources import MlflowRun, Project
+from churn_assets.errors import without_user_info
+from churn_assets.settings import Settings
 from churn_assets_tests.strategies import ROOT
 
 STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
@@ -101,3 +105,21 @@ def test_a_run_of_another_host_is_not_judged(instance, worker):
     instance.add_run_tags(worker.run_id, {GRPC_INFO_TAG: '{"host": "trainer", "port": 4000}'})
     watch(instance)
     assert instance.get_run_by_id(worker.run_id).status == STARTED
+
+
+def test_assets_have_the_database_of_their_home_and_dagster_has_not_its_password(tmp_path, monkeypatch):
+    url = "postgresql://churn:s3cret@db.example.com:5432/churn?sslmode=require"
+    monkeypatch.setenv("CHURN_DATABASE_URL", url)
+    settings = Settings.from_environ({"CHURN_HOME": str(tmp_path), "CHURN_DATABASE_URL": url}, ROOT)
+    project = Project.of(settings)
+    assert (project.settings.database_url, project.settings.mlflow_uri) == (url, settings.mlflow_uri)
+    assert settings.mlflow_uri.startswith(
+        "postgresql+psycopg2://churn:s3cret@db.example.com:5432/churn?sslmode=require"
+    )
+    assert settings.mlflow_uri.endswith("options=-csearch_path%3Dmlflow")
+    shown = without_user_info(settings.mlflow_uri)
+    run = MlflowRun(mlflow_tracking_uri=shown, experiment_name="churn", artifacts=str(tmp_path))
+    assert run._uri == settings.mlflow_uri
+    instance = HomeInstance.config_defaults(str(tmp_path))
+    assert instance["storage"].class_name == "HomeStorage"
+    assert "s3cret" not in repr([project, run, instance, settings])

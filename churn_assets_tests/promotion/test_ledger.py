@@ -11,11 +11,13 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
 from churn_assets.promotion.ledger import IN_FLIGHT, SCHEMA, Ledger
 from churn_assets.promotion.records import Check, Decision, DecisionInputs, Gate, MonitoredWindow, Person, Verdict
+from churn_assets.storage.store import Place
 from churn_assets_tests.promotion.homes import AT, champion, record_decision
 
 DRIFT = Decision("retrain", "a drifted twice", "drift", "7", "v1", inputs=DecisionInputs(labels=30))
@@ -26,7 +28,13 @@ ANA = Person("ana")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(place: Place) -> Ledger:
+    """In a file, then in a database: what is said of a ledger holds for both."""
+    return Ledger(place)
+
+
+@pytest.fixture
+def file_ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "home" / "ledger.db")
 
 
@@ -42,11 +50,15 @@ def waiting(ledger: Ledger) -> None:
 # -- decisions and requests --------------------------------------------------------------------------
 
 
-def test_reading_a_home_without_a_ledger_finds_nothing_and_makes_nothing(ledger):
+def test_reading_a_home_without_a_ledger_finds_nothing_and_makes_nothing(ledger, place):
     assert (ledger.decisions(), ledger.requests("open"), ledger.challengers(), ledger.moves()) == ([], [], [], [])
     assert ledger.unfinished_move() is None
     assert ledger.state().asked == frozenset()
-    assert not ledger.path.parent.exists()
+    if isinstance(place, Path):
+        assert not place.parent.exists()
+    else:
+        with psycopg.connect(place.url) as session:
+            assert session.execute("SELECT to_regnamespace('churn')").fetchone() == (None,)
 
 
 def test_a_decision_and_its_request_are_kept_together(ledger):
@@ -268,53 +280,53 @@ def test_rejections_are_counted_since_the_last_promotion(ledger, tmp_path):
 @pytest.mark.parametrize(
     "content", [b"not a database, and longer than a header of one" * 9, b"SQLite format 3\0" + b"\xff" * 900]
 )
-def test_a_damaged_file_is_an_error_that_says_what_to_do(ledger, content):
-    ledger.path.parent.mkdir()
-    ledger.path.write_bytes(content)
-    for act in (ledger.state, lambda: record_decision(ledger, DRIFT, AT)):
+def test_a_damaged_file_is_an_error_that_says_what_to_do(file_ledger, content):
+    file_ledger.path.parent.mkdir()
+    file_ledger.path.write_bytes(content)
+    for act in (file_ledger.state, lambda: record_decision(file_ledger, DRIFT, AT)):
         with pytest.raises(
             LedgerCorrupt, match=r"ledger\.db: is damaged or not a ledger [^\n]+restore it, or move it away"
         ):
             act()
-    assert ledger.path.read_bytes() == content
+    assert file_ledger.path.read_bytes() == content
 
 
-def test_a_database_of_another_program_or_of_a_newer_churn_is_told(ledger):
-    ledger.path.parent.mkdir()
-    with sqlite3.connect(ledger.path) as db:
+def test_a_database_of_another_program_or_of_a_newer_churn_is_told(file_ledger):
+    file_ledger.path.parent.mkdir()
+    with sqlite3.connect(file_ledger.path) as db:
         db.execute("PRAGMA user_version = 1")
     db.close()
     with pytest.raises(LedgerCorrupt, match="no such table"):
-        ledger.decisions()
-    with sqlite3.connect(ledger.path) as db:
+        file_ledger.decisions()
+    with sqlite3.connect(file_ledger.path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(LedgerCorrupt, match="format 99, expected 2"):
-        ledger.decisions()
+        file_ledger.decisions()
 
 
-def test_a_ledger_that_was_killed_before_its_first_transaction_is_empty(ledger):
-    ledger.path.parent.mkdir()
-    ledger.path.touch()
-    assert ledger.decisions() == []
-    record_decision(ledger, DRIFT, AT)
-    assert len(ledger.decisions()) == 1
+def test_a_ledger_that_was_killed_before_its_first_transaction_is_empty(file_ledger):
+    file_ledger.path.parent.mkdir()
+    file_ledger.path.touch()
+    assert file_ledger.decisions() == []
+    record_decision(file_ledger, DRIFT, AT)
+    assert len(file_ledger.decisions()) == 1
 
 
-def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(ledger, monkeypatch):
-    record_decision(ledger, DRIFT, AT)
+def test_a_locked_ledger_is_told_after_a_while_and_read_all_the_same(file_ledger, monkeypatch):
+    record_decision(file_ledger, DRIFT, AT)
     monkeypatch.setattr(Ledger, "busy_s", 0.05)
-    with sqlite3.connect(ledger.path, isolation_level=None) as holder:
+    with sqlite3.connect(file_ledger.path, isolation_level=None) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailable, match="database is locked"):
-            ledger.finish_request(KEY, "done", AT)
-        assert len(ledger.requests("open")) == 1
+            file_ledger.finish_request(KEY, "done", AT)
+        assert len(file_ledger.requests("open")) == 1
     holder.close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LedgerUnavailable, match="expected a ledger and a folder that can be written"):
+    with pytest.raises(LedgerUnavailable, match="expected a ledger that can be read and written"):
         record_decision(Ledger(tmp_path / "file" / "ledger.db"), DRIFT, AT)
 
 
@@ -323,24 +335,23 @@ def test_an_instant_without_a_time_zone_is_refused(ledger):
         record_decision(ledger, DRIFT, datetime(2026, 1, 1))
 
 
-def _decide(path: str, number: int) -> int:
+def _decide(place: Place, number: int) -> int:
     try:
-        record_decision(Ledger(Path(path)), Decision("retrain", "me", "hand", f"{number}", "v1"), AT)
+        record_decision(Ledger(place), Decision("retrain", "me", "hand", f"{number}", "v1"), AT)
     except TransitionRefused:
         return 0
     return 1
 
 
 def test_of_many_processes_that_decide_at_once_one_opens_a_request(ledger):
-    ledger.path.parent.mkdir()
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        opened = pool.starmap(_decide, [(str(ledger.path), number) for number in range(12)])
+        opened = pool.starmap(_decide, [(ledger.place, number) for number in range(12)])
     assert sum(opened) == 1
     assert len(ledger.decisions()) == len(ledger.requests()) == 1
 
 
-def _answer(path: str, answers: Sequence[str], name: str, barrier: Barrier, results: Any) -> None:
-    ledger, outcomes = Ledger(Path(path)), []
+def _answer(place: Place, answers: Sequence[str], name: str, barrier: Barrier, results: Any) -> None:
+    ledger, outcomes = Ledger(place), []
     for number, answer in enumerate(answers):
         barrier.wait(60)
         at = datetime.now(UTC)
@@ -363,7 +374,7 @@ def test_of_two_persons_who_decide_at_once_one_does_and_the_other_is_told_who_an
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(2), context.Queue()
     persons = [
-        context.Process(target=_answer, args=(str(ledger.path), answers, name, barrier, results))
+        context.Process(target=_answer, args=(ledger.place, answers, name, barrier, results))
         for name, answers in zip(("ana", "ben"), zip(*pairs, strict=True), strict=True)
     ]
     for person in persons:
@@ -441,12 +452,12 @@ INSERT INTO approvals VALUES (2, 2, 'v3', 1, 'ana', 'read it', 'bb', '2026-01-03
 """
 
 
-def test_a_ledger_of_version_0_1_is_read_as_it_was_written(ledger):
-    ledger.path.parent.mkdir()
-    with sqlite3.connect(ledger.path) as db:
+def test_a_ledger_of_version_0_1_is_read_as_it_was_written(file_ledger):
+    file_ledger.path.parent.mkdir()
+    with sqlite3.connect(file_ledger.path) as db:
         db.executescript(f"{SCHEMA} PRAGMA user_version = 1; {OLD}")
     db.close()
-    (record,), (first, second) = ledger.decisions(), ledger.challengers()
+    (record,), (first, second) = file_ledger.decisions(), file_ledger.challengers()
     assert record.decision.message == "a drifted"
     assert record.decision.inputs.windows == (
         MonitoredWindow(6, "stable"),
@@ -455,16 +466,16 @@ def test_a_ledger_of_version_0_1_is_read_as_it_was_written(ledger):
     assert (record.decision.inputs.broken, record.decision.inputs.stale) == (None, "the log is stale")
     assert (first.verdict, first.approved_by) == (PASSED, Gate())
     assert (second.verdict, second.approved_by) == (Verdict("", ""), ANA)
-    assert [approval.by for approval in ledger.approvals()] == [Gate(), ANA]
-    assert (ledger.state().labels_used, ledger.state().waiting) == (30, ("v3", "approved"))
-    assert ledger.record_verdict("v3", FAILED, needs_person=True, at=AT).status == "refused"
+    assert [approval.by for approval in file_ledger.approvals()] == [Gate(), ANA]
+    assert (file_ledger.state().labels_used, file_ledger.state().waiting) == (30, ("v3", "approved"))
+    assert file_ledger.record_verdict("v3", FAILED, needs_person=True, at=AT).status == "refused"
 
 
-def test_decisions_and_verdicts_are_stored_with_the_number_of_their_format(ledger):
-    waiting(ledger)
-    record_decision(ledger, DRIFT, AT)
-    with sqlite3.connect(ledger.path) as db:
+def test_decisions_and_verdicts_are_stored_with_the_number_of_their_format(file_ledger):
+    waiting(file_ledger)
+    record_decision(file_ledger, DRIFT, AT)
+    with sqlite3.connect(file_ledger.path) as db:
         stored = [*db.execute("SELECT situation FROM decisions"), *db.execute("SELECT verdict FROM challengers")]
     db.close()
     assert [json.loads(text)["version"] for (text,) in stored] == [1, 1]
-    assert ledger.decisions()[0].decision == DRIFT
+    assert file_ledger.decisions()[0].decision == DRIFT

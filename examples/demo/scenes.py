@@ -37,7 +37,7 @@ class Demo:
         self.stage, self.progress = stage, progress
         self.settings = stage.settings
         self.contract = load_contract(self.settings.contract_path)
-        self.ledger = Ledger(self.settings.ledger_path)
+        self.ledger = Ledger.of(self.settings)
         self.client = Client(stage.port)
         self.probes = draw(self.contract, 20, seed=100)
         self._outcomes = 0

@@ -183,7 +183,7 @@ def with_labels(project: Project, customers: pa.Table) -> tuple[pa.Table, dict[s
     from churn_assets.training.labelled_rows import join, labelled_rows
 
     contract, settings = project.contract, project.settings
-    if (broken := Ledger(settings.ledger_path).broken_data()) is not None:
+    if (broken := Ledger.of(settings).broken_data()) is not None:
         raise DataBroken(
             f"{broken}; expected complete data before a training on the log: repair the feed, then run monitor "
             "(docs/operations.md, The data is broken)"

@@ -169,7 +169,7 @@ def retraining_decision(
     record = service.decide_retraining(limits, reports.summary, requested)
     alias = publish(settings, project.contract)
     decision, inputs = record.decision, record.decision.inputs
-    ledger = Ledger(settings.ledger_path)
+    ledger = Ledger.of(settings)
     history = [
         {"at": f"{r.decided_at:%Y-%m-%d %H:%M}", "decision": r.decision.kind, "why": r.decision.message}
         for r in ledger.decisions(10)

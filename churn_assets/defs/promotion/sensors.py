@@ -62,7 +62,7 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
     )
     def retrain_on_decision(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         beat(settings, datetime.now(UTC))
-        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
+        service, ledger = PromotionService.of(settings), Ledger.of(settings)
         service.recover()
         if not ledger.requests(*IN_FLIGHT):  # Dagster makes the instance when it is first used: not in idle ticks
             return dg.SkipReason("no request is open")
@@ -77,7 +77,7 @@ def release_sensors(settings: Settings, jobs: Set[str]) -> Sensors:
         **options,
     )
     def promote_on_approval(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        service, ledger = PromotionService.of(settings), Ledger(settings.ledger_path)
+        service, ledger = PromotionService.of(settings), Ledger.of(settings)
         service.recover()
         _tell_releases(context, settings, ledger)
         if not ledger.challengers_to_promote():

@@ -67,7 +67,7 @@ def remind(settings: Settings, now: datetime, log: logging.Logger) -> None:
 def move_to_publish(settings: Settings, seen: str | None) -> str | None:
     """The newest move of the champion, as text, if MLflow may not know it yet; None if it does, and for the move that
     was `seen` before. Reads small files only. Raises LedgerCorrupt, LedgerUnavailable, PointerCorrupt."""
-    champion, moves = read_champion(settings.home), Ledger(settings.ledger_path).moves("done")
+    champion, moves = read_champion(settings.home), Ledger.of(settings).moves("done")
     if champion is None or champion.registered_version is None or not moves or str(moves[-1].number) == seen:
         return None
     is_known = peek_alias(settings.mlflow_uri, "champion") == champion.registered_version

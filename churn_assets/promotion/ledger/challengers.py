@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from sqlite3 import Connection, Row
 
 from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.ledger.rows import insert, reads_row, text_of
@@ -19,6 +18,7 @@ from churn_assets.promotion.records import (
     Verdict,
     approver_of,
 )
+from churn_assets.storage.sqlite import Connection, Row
 
 CHALLENGERS = "SELECT *, words AS message FROM challengers"
 LIVE: tuple[ChallengerStatus, ...] = ("waiting_gate", "waiting_approval", "approved")
@@ -113,7 +113,7 @@ def insert_approval(
     db: Connection, challenger: Challenger, approved: bool, by: Approver, why: str, at: datetime
 ) -> None:
     """Note who approved or rejected what."""
-    values = (challenger.number, challenger.version, approved, str(by), why, challenger.bundle_sha256, text_of(at))
+    values = (challenger.number, challenger.version, int(approved), str(by), why, challenger.bundle_sha256, text_of(at))
     insert(db, "approvals", None, *values)
 
 

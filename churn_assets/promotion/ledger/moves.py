@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from sqlite3 import Connection, Row
 
 import msgspec
 
@@ -12,6 +11,7 @@ from churn_assets.promotion.ledger.challengers import find_challenger
 from churn_assets.promotion.ledger.rows import reads_row, text_of
 from churn_assets.promotion.records import Move, PolicyMove
 from churn_assets.release.policy import policy_from_json
+from churn_assets.storage.sqlite import Connection, Row
 
 
 def was_champion(db: Connection, version: str, bundle_sha256: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from sqlite3 import Connection, Row
 
 import msgspec
 
@@ -12,6 +11,7 @@ from churn_assets.errors import TransitionRefused
 from churn_assets.promotion.ledger.challengers import LIVE
 from churn_assets.promotion.ledger.rows import insert, reads_row, text_of, where
 from churn_assets.promotion.records import Decision, DecisionInputs, DecisionRecord, LedgerState, Request, RequestStatus
+from churn_assets.storage.sqlite import Connection, Row
 
 DECISION = ("kind", "message", "trigger", "occasion", "champion", "by", "why")
 IN_FLIGHT: tuple[RequestStatus, ...] = ("open", "started")
@@ -21,10 +21,10 @@ def read_state(db: Connection) -> LedgerState:
     """What a decision made now would depend on."""
     newest_live = f"SELECT version, status FROM challengers {where(LIVE)} ORDER BY number DESC"
     waiting = db.execute(newest_live, LIVE).fetchone()
-    newest = db.execute("SELECT opened_at FROM requests WHERE attempt = 1 ORDER BY rowid DESC LIMIT 1").fetchone()
+    newest = db.execute("SELECT opened_at FROM requests WHERE attempt = 1 ORDER BY decision DESC LIMIT 1").fetchone()
     used = db.execute(
         "SELECT d.situation FROM requests r JOIN decisions d ON d.number = r.decision "
-        "WHERE r.status IN ('open', 'started', 'finished') ORDER BY r.rowid DESC LIMIT 1"
+        "WHERE r.status IN ('open', 'started', 'finished') ORDER BY r.decision DESC, r.attempt DESC LIMIT 1"
     ).fetchone()
     (rejections,) = db.execute(
         "SELECT count(*) FROM challengers WHERE status IN ('refused', 'rejected') AND number > "

@@ -6,21 +6,23 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
-from sqlite3 import Connection, DatabaseError, Row
 from typing import Any, TypeVar
+
+from churn_assets.storage.sqlite import Connection, Row, RowUnreadable
+from churn_assets.storage.store import next_number
 
 T = TypeVar("T")
 
 
 def reads_row(read: Callable[[Row], T]) -> Callable[[Row], T]:
-    """A function whose row has what this package never wrote raises sqlite3's DatabaseError: the ledger is damaged."""
+    """A function whose row has what this package never wrote raises RowUnreadable: the ledger is damaged."""
 
     @wraps(read)
     def checked(row: Row) -> T:
         try:
             return read(row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatabaseError(
+            raise RowUnreadable(
                 f"a row cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
             ) from error
 
@@ -33,8 +35,10 @@ def where(statuses: Sequence[str]) -> str:
 
 
 def insert(db: Connection, table: str, *values: object) -> int:
-    """The number of the new row; a first value of None lets SQLite number it."""
-    return int(db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values).lastrowid or 0)
+    """Add a row, whose first value is its key; None takes the next number. Returns that number."""
+    key = next_number(db, table) if values[0] is None else values[0]
+    db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", (key, *values[1:]))
+    return key if isinstance(key, int) else 0
 
 
 def text_of(at: datetime) -> str:

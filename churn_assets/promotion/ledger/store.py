@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Self
 
 from churn_assets.errors import LedgerCorrupt, LedgerUnavailable, TransitionRefused
 from churn_assets.promotion.ledger.challengers import (
@@ -59,18 +60,24 @@ from churn_assets.promotion.records import (
     Verdict,
 )
 from churn_assets.release.policy import ANSWERING
-from churn_assets.storage.sqlite import SqliteStore
+from churn_assets.settings import Settings
+from churn_assets.storage.store import Store, place_of
 
 
-class Ledger(SqliteStore):
-    """`Ledger(settings.ledger_path)`. Each call is one transaction of SQLite, on disk when it returns.
+class Ledger(Store):
+    """`Ledger.of(settings)`. Each call is one transaction of SQLite or PostgreSQL, on disk when it returns.
 
-    Reading is cheap enough for sensors and creates no file. Raises LedgerCorrupt, LedgerUnavailable, and
+    Reading is cheap enough for sensors and creates nothing. Raises LedgerCorrupt, LedgerUnavailable, and
     TransitionRefused for a change that the rules above do not allow. `PromotionService`, `Releases` and what moves the
     champion call what writes.
     """
 
-    schema, version, steps = SCHEMA + POLICIES, 2, {2: POLICIES}
+    name, schema, version, steps = "ledger", SCHEMA + POLICIES, 2, {2: POLICIES}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The ledger of a home: in its database if it has one, else in its file."""
+        return cls(place_of(settings.database_url, settings.ledger_path))
 
     # -- decisions and the retrainings they request ------------------------------------------------------
 
@@ -115,7 +122,7 @@ class Ledger(SqliteStore):
     def requests(self, *statuses: RequestStatus) -> Sequence[Request]:
         """Requests in any of these statuses (all if none is named), oldest first; `IN_FLIGHT` gives at most one."""
         with self._reading() as db:
-            rows = db.execute(f"SELECT * FROM requests {where(statuses)} ORDER BY rowid", statuses)
+            rows = db.execute(f"SELECT * FROM requests {where(statuses)} ORDER BY decision, attempt", statuses)
             return [read_request(row) for row in rows]
 
     def start_request(self, key: str, run_id: str) -> None:
@@ -383,23 +390,23 @@ class Ledger(SqliteStore):
 
     def _refused(self, message: str) -> TransitionRefused:
         return TransitionRefused(
-            f"{self.path}: refuses the change ({message}), expected at most one request in flight and one move "
+            f"{self.place}: refuses the change ({message}), expected at most one request in flight and one move "
             "at a time; see churn status"
         )
 
     def _unavailable(self, message: str) -> LedgerUnavailable:
         return LedgerUnavailable(
-            f"{self.path}: cannot be used now ({message}), expected a ledger and a folder that can be written; "
-            "see who holds it, the disk and its permissions, then try again"
+            f"{self.place}: cannot be used now ({message}), expected a ledger that can be read and written; "
+            f"{self.remedy}"
         )
 
     def _corrupt(self, message: str) -> LedgerCorrupt:
         return LedgerCorrupt(
-            f"{self.path}: is damaged or not a ledger ({message}), expected one that churn wrote; restore it, "
+            f"{self.place}: is damaged or not a ledger ({message}), expected one that churn wrote; restore it, "
             "or move it away: the champion stays, its history and open requests are lost"
         )
 
     def _too_new(self, version: int) -> LedgerCorrupt:
         return LedgerCorrupt(
-            f"{self.path}: is a ledger of format {version}, expected {self.version}; use the churn that wrote it"
+            f"{self.place}: is a ledger of format {version}, expected {self.version}; use the churn that wrote it"
         )

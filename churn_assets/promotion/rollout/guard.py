@@ -220,7 +220,7 @@ def _releases_of(settings: Settings) -> ReleaseMoves:
 def _policies_of(settings: Settings) -> Sequence[Policy]:
     from churn_assets.promotion.ledger import Ledger
 
-    return [move.after for move in Ledger(settings.ledger_path).policy_moves("done")]
+    return [move.after for move in Ledger.of(settings).policy_moves("done")]
 
 
 def _same(one: GuardrailReport, other: GuardrailReport) -> bool:

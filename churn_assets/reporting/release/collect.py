@@ -85,7 +85,7 @@ def collect_release(
     `labelled` is the asset `labelled_predictions`, without rows of broken windows. Raises NothingIngested,
     LedgerCorrupt, LedgerUnavailable, WarehouseCorrupt.
     """
-    moves = Ledger(settings.ledger_path).policy_moves("done")
+    moves = Ledger.of(settings).policy_moves("done")
     run = rollout([move.after for move in moves], policy_id, version)
     if not run:
         return None

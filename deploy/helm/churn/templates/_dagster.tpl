@@ -16,10 +16,12 @@
 {{- define "churn.dagster" -}}
 telemetry:
   enabled: false
+# The database of CHURN_DATABASE_URL, in a schema of its own.
 storage:
-  postgres:
-    postgres_url:
-      env: CHURN_DATABASE_URL
+  custom:
+    module: churn_assets.defs.database
+    class: HomeStorage
+    config: {}
 local_artifact_storage:
   module: dagster._core.storage.root
   class: LocalArtifactStorage
