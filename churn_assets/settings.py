@@ -1,8 +1,8 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
 `Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` those of the
-dashboard. Where alerts go is read by `alerting.destinations`, which keeps the URLs and their secrets to itself.
-docs/settings.md lists all of them.
+dashboard, `KafkaSettings` those of the events. Where alerts go is read by `alerting.destinations`, which keeps the URLs
+and their secrets to itself. docs/settings.md lists all of them.
 """
 
 from __future__ import annotations
@@ -273,6 +273,46 @@ class DashboardSettings:
 
 
 @dataclass(frozen=True)
+class KafkaSettings:
+    """The broker of the events, and the names of their topics; without `servers` none is configured.
+
+    `config` is a file of librdkafka's properties, for what the broker asks of its clients: TLS, SASL, timeouts.
+    `name` distinguishes this home among those that share a broker. The relay is late from `behind_s` seconds on.
+    """
+
+    servers: str = ""
+    config: Path | None = None
+    name: str = "churn"
+    behind_s: int = 300
+    predictions: str = "ml.predictions"
+    drift: str = "ml.drift-alerts"
+    outliers: str = "ml.outliers"
+    gate: str = "ml.gate"
+    feedback: str = "ml.feedback"
+    dead_letters: str = "ml.feedback.dead-letters"
+    positions: str = "ml.relay-positions"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> KafkaSettings:
+        """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
+        read = EnvironReader(environ)
+        file = read.file("CHURN_KAFKA_CONFIG")
+        return cls(
+            servers=read.text("CHURN_KAFKA_SERVERS", ""),
+            config=Path(file) if file else None,
+            name=read.label("CHURN_KAFKA_NAME") or cls.name,
+            behind_s=read.whole("CHURN_RELAY_BEHIND_S", cls.behind_s, 1, 30 * 86_400),
+            predictions=read.topic("CHURN_TOPIC_PREDICTIONS", cls.predictions),
+            drift=read.topic("CHURN_TOPIC_DRIFT", cls.drift),
+            outliers=read.topic("CHURN_TOPIC_OUTLIERS", cls.outliers),
+            gate=read.topic("CHURN_TOPIC_GATE", cls.gate),
+            feedback=read.topic("CHURN_TOPIC_FEEDBACK", cls.feedback),
+            dead_letters=read.topic("CHURN_TOPIC_DEAD_LETTERS", cls.dead_letters),
+            positions=read.topic("CHURN_TOPIC_POSITIONS", cls.positions),
+        )
+
+
+@dataclass(frozen=True)
 class EnvironReader:
     """Values of an environment by name. An empty variable is as good as none; a wrong value is a SettingsError."""
 
@@ -282,10 +322,19 @@ class EnvironReader:
         """Any text."""
         return self.environ.get(name) or default
 
-    def file(self, name: str, beside: str) -> str:
+    def topic(self, name: str, default: str) -> str:
+        """The name of a topic as Kafka allows it."""
+        text = self.environ.get(name) or default
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) or set(text) == {"."}:
+            raise SettingsError(
+                f"{name} is '{text[:80]}', expected 1 to 249 letters, digits, dots, hyphens and underscores; correct it"
+            )
+        return text
+
+    def file(self, name: str, beside: str = "") -> str:
         """The absolute path of a file that can be read; "" if neither it nor the variable `beside` it is set."""
         text = self.environ.get(name, "")
-        if not text and self.environ.get(beside):
+        if not text and beside and self.environ.get(beside):
             raise SettingsError(f"{name} is not set, expected a file because {beside} is set; set both or none")
         if text and not (Path(text).is_file() and os.access(text, os.R_OK)):
             raise SettingsError(f"{name} is '{text}', expected a file that can be read; correct it")

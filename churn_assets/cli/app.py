@@ -8,6 +8,7 @@ import typer
 
 from churn_assets.cli import contract, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
+from churn_assets.cli.events import events_app
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import contacts_app, feedback_app, log_app
 from churn_assets.cli.release import release_app
@@ -33,6 +34,7 @@ app.add_typer(log_app, name="log")
 app.add_typer(contacts_app, name="contacts")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
 app.add_typer(release_app, name="release")
 
