@@ -2,9 +2,10 @@
 
     python -m benchmarks.dashboard [predictions] [rounds]
 
-The home is that of churn_assets_tests/fixtures, its log repeated to so many predictions over 60 days. Each page is
-asked in this process, as HTML: at first for a new copy of the log (a new dashboard, nothing kept), then again. The
-times are wall clock, median and largest of the rounds.
+The home is that of churn_assets_tests/fixtures, its log repeated to so many predictions over 60 days: each has a
+request of its own, nine in ten are of a new customer, and a tenth has feedback. Each page is asked in this process, as
+HTML: at first for a new copy of the log (a new dashboard, nothing kept), then again. The times are wall clock, median
+and largest of the rounds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 import duckdb
 import httpx
 
+from churn_assets.contract.load import load_contract
+from churn_assets.prediction_log.schema import migrate
 from churn_assets.settings import Settings
 from churn_assets_tests.dashboard.browser import NOW, visit
 from churn_assets_tests.dashboard.test_pages import PATHS
@@ -28,7 +31,9 @@ DAYS = 60
 OWN = {  # what differs from one repeat to the next
     "seq": "seq + i * 10000000",
     "prediction_id": "prediction_id || '-' || i",
-    "request_id": "request_id || '-' || i",
+    "request_id": "prediction_id || '-' || i",
+    "customer_id": "CASE WHEN i % 10 = 0 THEN customer_id ELSE customer_id || '-' || i END",
+    "latency_us": "latency_us * (0.5 + hash(seq, i) % 1000 / 1000)",
     "scored_at": "scored_at - to_minutes(CAST(i * {step} AS BIGINT)) - to_seconds(seq % 3600)",
 }
 
@@ -39,6 +44,7 @@ def home_with(folder: Path, predictions: int) -> Settings:
     published, copy = settings.warehouse_dir / "published.duckdb", settings.warehouse_dir / "copy.duckdb"
     copy.write_bytes(published.read_bytes())
     with duckdb.connect(str(copy)) as log:
+        migrate(log, load_contract(settings.contract_path))
         (rows,) = log.execute("SELECT count(*) FROM predictions").fetchall()[0]
         repeats = max(1, predictions // rows)
         names = [name for name, *_ in log.execute("DESCRIBE predictions").fetchall()]
@@ -47,6 +53,11 @@ def home_with(folder: Path, predictions: int) -> Settings:
             f"{OWN[name].format(step=step)} AS {name}" if name in OWN else f'"{name}"' for name in names
         )
         log.execute(f"INSERT INTO predictions SELECT {columns} FROM predictions, range(1, {repeats}) r(i)")
+        log.execute(
+            "INSERT INTO feedback (feedback_id, seq, request_id, prediction_id, churned, observed_at, received_at, "
+            "segment) SELECT 'f-' || prediction_id, seq, request_id, prediction_id, decision, scored_at, scored_at, "
+            "segment FROM predictions WHERE seq % 10 = 0"
+        )
         (total,) = log.execute("SELECT count(*) FROM predictions").fetchall()[0]
         log.execute("CHECKPOINT")
     copy.replace(published)

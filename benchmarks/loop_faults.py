@@ -2,8 +2,9 @@
 
 python -m benchmarks.loop_faults [schedules] [first seed]
 
-Each schedule is a daemon, its runs and its people on a home of its own; what must hold is checked after
-every act (churn_assets_tests/promotion/loop.py). Exits 1 and names the seeds if anything did not hold.
+Each schedule is a daemon, its runs and its people on a home of its own; every second one lets models in by a canary.
+What must hold is checked after every act (churn_assets_tests/promotion/loop.py). Exits 1 and names the seeds if
+anything did not hold.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main() -> None:
     begun = time.process_time()
     for seed in range(first, first + schedules):
         with tempfile.TemporaryDirectory() as folder:
-            loop = Loop(Path(folder), seed)
+            loop = Loop(Path(folder), seed, "canary" if seed % 2 else "direct")
             try:
                 loop.play()
             except Exception as error:  # whatever it is, the seed that shows it is the result

@@ -2,9 +2,10 @@
 
     python -m benchmarks.release_routing [changes] [clients] [seed] [ids]
 
-A service of two workers gets a new policy every two seconds or so, in turns a canary, its next step, an A/B, a shadow,
-the champion alone, another champion, while clients ask for regular and for new customers, alone and in batches; then a
-worker is killed (-9) under load, and the service is started again. Its log must have each row by the arm that the hash
+A release of a service of two workers is moved every two seconds or so, by the same code as the commands
+(`promotion.releases`): in turns a canary, its next step, an A/B, a shadow, an end or a way back, a promotion, while
+clients ask for regular and for new customers, alone and in batches; then a worker is killed (-9) under load, and the
+service is started again. Its log must have each row by the arm that the hash
 of the customer has under the policy the row names, none by a policy two seconds after it was replaced, and no failed
 request. Then so many ids go through the shares 5, 25, 50 and 100 %. Prints what was seen; exits with 1 if anything is
 wrong.

@@ -11,10 +11,11 @@ from churn_assets.defs.data import assets as data
 from churn_assets.defs.io_manager import HomeIOManager
 from churn_assets.defs.jobs import JOBS, schedules
 from churn_assets.defs.monitoring import assets as monitoring
-from churn_assets.defs.policy import executor
+from churn_assets.defs.policy import executor, with_dashboard_link
 from churn_assets.defs.prediction_log import assets as prediction_log
 from churn_assets.defs.promotion import assets as promotion
 from churn_assets.defs.release import assets as release
+from churn_assets.defs.release.champion import publish_job
 from churn_assets.defs.reporting import assets as reporting
 from churn_assets.defs.resources import MlflowRun, Project
 from churn_assets.defs.scoring import assets as scoring
@@ -31,12 +32,12 @@ MODULES = [data, training, evaluation, reporting, promotion, scoring, prediction
 def build(settings: Settings) -> dg.Definitions:
     """The definitions of one home. Reads the contract; creates nothing."""
     contract = load_contract(settings.contract_path)
-    add_schema = with_column_schema(contract)
-    assets = dg.load_assets_from_modules(MODULES)
+    add_schema, add_link = with_column_schema(contract), with_dashboard_link(settings.dashboard_url)
+    assets = [asset for asset in dg.load_assets_from_modules(MODULES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
-        assets=[asset.map_asset_specs(add_schema) for asset in assets if isinstance(asset, dg.AssetsDefinition)],
+        assets=[asset.map_asset_specs(lambda spec: add_link(add_schema(spec))) for asset in assets],
         asset_checks=dg.load_asset_checks_from_modules(MODULES),
-        jobs=JOBS,
+        jobs=[*JOBS, publish_job],
         schedules=schedules(settings),
         sensors=sensors(settings),
         resources={

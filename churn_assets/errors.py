@@ -273,7 +273,8 @@ class TransitionRefused(ReleaseError):
 
 
 class RollbackRefused(ReleaseError):
-    """Nothing to go back to: the version never was champion, its bundle is missing, or its files have changed."""
+    """Nothing to go back to: the version never was champion or is it now, its bundle is missing, its files have
+    changed, or somebody has just gone back."""
 
 
 class BentoNotBuilt(ReleaseError):

@@ -1,8 +1,8 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
-`Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` those of the
-dashboard, `KafkaSettings` those of the events. Where alerts go is read by `alerting.destinations`, which keeps the URLs
-and their secrets to itself. docs/settings.md lists all of them.
+`Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` and `MetricsSettings`
+those of the dashboard and of `churn metrics`, `KafkaSettings` those of the events. Where alerts go is read by
+`alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from churn_assets.errors import SettingsError, without_user_info
 
 Executor = Literal["in_process", "forkserver"]
 
+LogFormat = Literal["text", "json"]
+
 _EXECUTORS: tuple[Executor, ...] = ("in_process", "forkserver")
+_LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _MIB = 2**20
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -62,7 +65,8 @@ class Settings:
     two ticks of a sensor. A run of training or gate is overdue after `run_limit_s`. Ingested segments of days that
     ended `log_archive_hours` ago are archived; rows ingested `log_retention_days` ago are deleted, 0 keeps them for
     ever. Outcomes that sources over the network report and nobody has accepted count for `feedback_share` of the
-    customers. `instance` names this host among those that share the home, each with its own folder of segments.
+    customers. `instance` names this host among those that share the home, each with a folder of segments of its own.
+    `dashboard_url` is where people reach the dashboard, "" where that is not known.
     """
 
     root: Path
@@ -71,6 +75,7 @@ class Settings:
     source: str | None = field(default=None, repr=False)
     telemetry: bool = False
     executor: Executor = "in_process"
+    log_format: LogFormat = "text"
     mlflow_uri: str = field(default="", repr=False)
     score_cron: str = "0 5 * * *"
     ingest_cron: str = "5 * * * *"
@@ -82,6 +87,8 @@ class Settings:
     log_retention_days: int = 0
     feedback_share: float = 0.5
     instance: str = ""
+    own_segments: Path | None = None
+    dashboard_url: str = "http://localhost:3001"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Settings:
@@ -104,6 +111,7 @@ class Settings:
             source=environ.get("CHURN_SOURCE") or None,
             telemetry=read.flag("CHURN_TELEMETRY"),
             executor=cast(Executor, read.choice("CHURN_EXECUTOR", cls.executor, _EXECUTORS)),
+            log_format=cast(LogFormat, read.choice("CHURN_LOG_FORMAT", cls.log_format, _LOG_FORMATS)),
             mlflow_uri=_mlflow_uri(environ.get("CHURN_MLFLOW_URI"), home),
             score_cron=read.text("CHURN_SCORE_CRON", cls.score_cron),
             ingest_cron=read.text("CHURN_INGEST_CRON", cls.ingest_cron),
@@ -115,6 +123,8 @@ class Settings:
             log_retention_days=read.whole("CHURN_LOG_RETENTION_DAYS", cls.log_retention_days, 0, 100_000),
             feedback_share=read.real("CHURN_FEEDBACK_SHARE", cls.feedback_share, 0.0, 1.0),
             instance=read.label("CHURN_INSTANCE"),
+            own_segments=read.folder("CHURN_SEGMENTS_DIR"),
+            dashboard_url=_dashboard_url(read),
         )
 
     @property
@@ -122,6 +132,11 @@ class Settings:
         """The home under a name that Dagster, MLflow and BentoML can use: a link to it if a URL cannot hold its path.
         `storage.links.link_home` makes the link."""
         return _tool_home(self.home)
+
+    @property
+    def segments_dir(self) -> Path:
+        """Where processes of this host write segments: of the log, or of their instance's folder in it."""
+        return self.own_segments or self.predlog_dir / self.instance
 
     raw_dir = _Below("root", "data/raw")  # where a user puts their own table
     dagster_home = _Below("tool_home", "dagster")  # runs, events and schedules of Dagster's instance
@@ -131,7 +146,7 @@ class Settings:
     bundles_dir = _Below("home", "bundles")  # content-addressed, one folder a version
     reports_dir = _Below("home", "reports")  # pages and lists for people
     studies_dir = _Below("home", "studies")  # tuning studies and the best parameters they found
-    predlog_dir = _Below("home", "predlog")  # segments of the prediction log
+    predlog_dir = _Below("home", "predlog")  # segments of the prediction log, of all instances
     warehouse_dir = _Below("home", "warehouse")  # the log in DuckDB, and its published copy
     archive_dir = _Below("home", "warehouse/archive")  # old segments of the log, as Parquet
     monitoring_dir = _Below("home", "monitoring")  # windows of predictions and the reports on them
@@ -313,6 +328,31 @@ class KafkaSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """Where `churn metrics` listens; the rest as `DashboardSettings`."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 3005
+    insecure: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> MetricsSettings:
+        """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
+        read = EnvironReader(environ)
+        return cls(
+            home=Settings.from_environ(environ).home,
+            host=read.text("CHURN_HOST", cls.host),
+            port=read.whole("CHURN_METRICS_PORT", cls.port, 1, 65_535),
+            insecure=read.flag("CHURN_INSECURE"),
+            tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
+            tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
+        )
+
+
+@dataclass(frozen=True)
 class EnvironReader:
     """Values of an environment by name. An empty variable is as good as none; a wrong value is a SettingsError."""
 
@@ -433,6 +473,15 @@ def _tool_home(home: Path) -> Path:
         return home
     user = getattr(os, "getuid", lambda: "user")()
     return Path(tempfile.gettempdir()) / f"churn-homes-{user}" / sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _dashboard_url(read: EnvironReader) -> str:
+    """As named, else on this machine; "" where others are reached too: they know this machine by another name."""
+    own = f"http{'s' if read.environ.get('CHURN_TLS_CERT') else ''}://localhost"
+    port = read.whole("CHURN_DASHBOARD_PORT", DashboardSettings.port, 1, 65_535)
+    local = read.text("CHURN_HOST", DashboardSettings.host) in ("127.0.0.1", "::1", "localhost")
+    named = read.environ.get("CHURN_DASHBOARD_URL", "")
+    return read.url("CHURN_DASHBOARD_URL", f"{own}:{port}") if named or local else ""
 
 
 def _mlflow_uri(given: str | None, home: Path) -> str:

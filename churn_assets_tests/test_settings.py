@@ -67,6 +67,7 @@ def test_telemetry_is_off_otherwise(word):
 WRONG = {
     "CHURN_TELEMETRY": ("perhaps", "CHURN_TELEMETRY is 'perhaps', expected 1 or 0"),
     "CHURN_EXECUTOR": ("celery", "CHURN_EXECUTOR is 'celery', expected one of: in_process, forkserver"),
+    "CHURN_LOG_FORMAT": ("xml", "CHURN_LOG_FORMAT is 'xml', expected one of: text, json"),
     "CHURN_HOME": (__file__, "a file; name a folder"),
     "CHURN_INSTANCE": ("Web.0", "CHURN_INSTANCE is 'Web.0', expected 1 to 63 lower-case letters, digits and hyphens"),
     "CHURN_MLFLOW_URI": ("sqlite:////a?b/m.db", "expected a path without '%', '?' and '#'"),
@@ -102,3 +103,21 @@ def test_reading_settings_makes_nothing(tmp_path):
 def test_settings_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings.from_environ({}).telemetry = True
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://localhost:3001"),
+        ({"CHURN_DASHBOARD_PORT": "4000", "CHURN_HOST": "127.0.0.1"}, "http://localhost:4000"),
+        ({"CHURN_HOST": "0.0.0.0"}, ""),
+        ({"CHURN_HOST": "0.0.0.0", "CHURN_DASHBOARD_URL": "https://churn.example/"}, "https://churn.example"),
+    ],
+)
+def test_the_dashboard_is_linked_where_its_address_is_known(environ, url):
+    assert Settings.from_environ(environ).dashboard_url == url
+
+
+def test_an_address_of_the_dashboard_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match=r"CHURN_DASHBOARD_URL is 'javascript:x', expected a URL"):
+        Settings.from_environ({"CHURN_DASHBOARD_URL": "javascript:x"})

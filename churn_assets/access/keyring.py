@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from churn_assets.access.keys import ApiKey, KeyStore
 from churn_assets.errors import KeysUnreadable, SettingsError
-from churn_assets.settings import DashboardSettings, ServingSettings
+from churn_assets.settings import DashboardSettings, MetricsSettings, ServingSettings
 
 _HEAD = len("churn_") + 12 + len("_")  # of a token, before its secret
 _MAX_SECRET = 80  # bytes that are hashed at most, whatever a client sends
@@ -79,6 +80,16 @@ class Keyring:
         self._keys = {f"churn_{key.id}_".encode(): key for key in self._store.all()}
         self._stamp = stamp
 
+    @property
+    def asks(self) -> bool:
+        """Whether a request needs a key now."""
+        return self.required or self.unreadable
+
+    def valid(self, token: str) -> ApiKey | None:
+        """The key with this token, if it opens anything now."""
+        key = None if self.outdated else self.find(token.encode())
+        return key if key is not None and self.state(key) == "valid" else None
+
     def find(self, token: bytes) -> ApiKey | None:
         """The key with this token, in whatever state; None for any other text."""
         key = self._keys.get(token[:_HEAD])
@@ -95,9 +106,27 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_local_name(host: str) -> bool:
+    """Whether a Host header names this machine itself."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name is not None and is_loopback(name)
+
+
+def header_token(headers: Mapping[str, str]) -> str:
+    """The key in `X-API-Key` or `Authorization: Bearer`, "" without one."""
+    given = headers.get("x-api-key")
+    if given is not None:
+        return given.strip()
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
 def check_address(
     host: str,
-    settings: ServingSettings | DashboardSettings,
+    settings: ServingSettings | DashboardSettings | MetricsSettings,
     server: str = "service",
     risk: str = "ask for predictions and report outcomes, from which the next model learns",
     scope: str = "predict",

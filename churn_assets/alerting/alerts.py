@@ -8,7 +8,7 @@ destination that does not answer is remembered and tried again at the next call 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection, Row
@@ -190,6 +190,21 @@ def send_waiting(settings: AlertSettings, now: datetime) -> AlertResult:
     return _update(settings, now, lambda store: "", "nothing that waits is sent") or AlertResult()
 
 
+@dataclass(frozen=True)
+class AlertCounts:
+    """Alerts by kind, those that are open and all that were raised; messages that a destination has
+    not taken: 'waiting' ones, and 'given up' ones where they are the newest of an open alert."""
+
+    opened: Mapping[str, int] = field(default_factory=dict)
+    raised: Mapping[str, int] = field(default_factory=dict)
+    messages: Mapping[str, int] = field(default_factory=dict)
+
+
+def count_alerts(settings: AlertSettings) -> AlertCounts:
+    """Counts of a home's alerts, without reading them. Creates nothing. Raises AlertsUnreadable."""
+    return AlertStore(settings).count()
+
+
 def open_alerts(settings: AlertSettings) -> list[Entry]:
     """The open alerts, newest first. Creates nothing. Raises AlertsUnreadable."""
     return AlertStore(settings).entries("WHERE closed_s IS NULL")
@@ -240,6 +255,20 @@ class AlertStore(SqliteStore):
                 " WHERE d.state IN ('waiting', 'given up') ORDER BY d.message"
             ).fetchall()
         return [_entry(row, {name: why for alert, name, why in failures if alert == row["number"]}) for row in rows]
+
+    def count(self) -> AlertCounts:
+        """Alerts and undelivered messages. Nothing is created."""
+        undelivered = (
+            "SELECT d.state, count(*) FROM deliveries d JOIN messages m ON m.id = d.message"
+            " JOIN alerts a ON a.id = m.alert WHERE d.state = 'waiting' OR (d.state = 'given up' AND a.closed_s IS NULL"
+            " AND m.id = (SELECT max(id) FROM messages WHERE alert = a.id)) GROUP BY d.state"
+        )
+        with self._reading() as db:
+            return AlertCounts(
+                dict(db.execute("SELECT kind, count(*) FROM alerts WHERE closed_s IS NULL GROUP BY kind").fetchall()),
+                dict(db.execute("SELECT kind, count(*) FROM alerts GROUP BY kind").fetchall()),
+                dict(db.execute(undelivered).fetchall()),
+            )
 
     def raise_alert(self, alert: Alert, now: datetime) -> str:
         """Store a new alert, or count an open one once more, with its newest message; the action."""

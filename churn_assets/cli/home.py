@@ -1,9 +1,10 @@
-"""`churn init | status | serve | ui | dashboard`: a project, what a home holds, and the three servers."""
+"""`churn init | status | serve | ui | dashboard | metrics`: a project, what a home holds, and the servers."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from threading import Thread
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +29,11 @@ from churn_assets.cli.terminal.console import (
     settings_of,
 )
 from churn_assets.errors import HomeBusy, SettingsError
-from churn_assets.settings import STARTER, DashboardSettings, ServingSettings, Settings, project_file
+from churn_assets.settings import STARTER, DashboardSettings, MetricsSettings, ServingSettings, Settings, project_file
 from churn_assets.storage.files import remove_leftovers
 from churn_assets.storage.links import link_home
 from churn_assets.storage.lock import file_lock
+from churn_assets.structured_log import copy_as_json, log_event, make_logger
 
 PACKAGE_PARENT = STARTER.parent.parent
 _STOP_S = 5.0  # from SIGTERM to SIGKILL
@@ -84,20 +87,25 @@ def status(
 
 @app.command(epilog="Example: [bold]churn doctor --loop || systemctl restart churn-daemon[/bold]")
 def doctor(
-    loop: Annotated[bool, typer.Option("--loop", help="The loop alone; there are no other checks yet.")] = True,
+    loop: Annotated[bool, typer.Option("--loop", help="The loop alone: a probe that takes half a second.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Whether daemon, ingest, monitoring, retraining and gate of this home do their work, without asking Dagster.
+    """What of this deployment is missing or wrong: versions, settings, folders, permissions, clock, disk, keys, ports,
+    champion, databases, log, loop.
 
-    A line for each, and exit code 1 if one is overdue or cannot be judged: a probe for systemd or Kubernetes.
+    A line for each, with what is expected and what to do, and exit code 1 if one is wrong or cannot be judged. Those of
+    the loop are whether daemon, ingest, monitoring, retraining and gate do their work, without asking Dagster.
     """
     settings = settings_of(home)
     from datetime import UTC, datetime
 
-    from churn_assets.alerting.watchdog import check_loop
+    from churn_assets.alerting.watchdog import LoopCheck, check_loop
+    from churn_assets.doctor import Check, Deployment, check_deployment
 
-    checks = check_loop(settings, datetime.now(UTC))
+    now = datetime.now(UTC)
+    checks: Sequence[LoopCheck | Check]
+    checks = check_loop(settings, now) if loop else check_deployment(Deployment(settings, os.environ, now))
     if as_json:
         print_json([vars(check) for check in checks])
     for check in checks if not as_json else ():
@@ -132,13 +140,18 @@ def ui(
         os.environ.setdefault("CHURN_EXECUTOR", "forkserver")
         workspace = str(project_file(settings.root, "workspace.yaml"))
         if headless:
-            out.print(f"Dagster's daemon on {settings.home} (ready in about 10 s, stop with ctrl-c)")
+            _announce(settings, f"Dagster's daemon on {settings.home} (ready in about 10 s, stop with ctrl-c)")
             command = ["churn_assets.defs.daemon", workspace]
         else:
             check_port(host, port)
-            out.print(f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)")
+            _announce(
+                settings,
+                f"Dagster's UI on {settings.home}: http://{host}:{port} (ready in about 20 s, stop with ctrl-c)",
+            )
             command = ["dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
-        code = _supervise([sys.executable, "-m", *command], lock)
+            if settings.log_format == "json":
+                command += ["--log-format", "json"]
+        code = _supervise([sys.executable, "-m", *command], lock, as_json=settings.log_format == "json")
     raise typer.Exit(code)
 
 
@@ -162,15 +175,17 @@ def serve(
     check_grpc_port(serving.host, serving.port, serving.grpc_port)
     check_address(serving.host, serving)
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        if serving.log and not os.access(settings.home, os.W_OK):
+        written = settings.segments_dir if serving.instance else settings.home
+        written.mkdir(parents=True, exist_ok=True)
+        if serving.log and not os.access(written, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         link_home(settings)
         folder = _isolate_service(settings, serving)
     except OSError as error:
         raise SettingsError(
             f"CHURN_HOME is {settings.home}, which cannot be written ({error.strerror}), expected room for the "
-            "prediction log; free the disk or correct its permissions, or answer without a log: CHURN_LOG=0"
+            f"prediction log in {written}; free the disk or correct its permissions, or answer without a log: "
+            "CHURN_LOG=0"
         ) from error
     scheme = "https" if serving.tls_cert else "http"
     out.print(f"{scheme}://localhost:{serving.port} answers in some five seconds (stop with ctrl-c)")
@@ -197,18 +212,30 @@ def _isolate_service(settings: Settings, serving: ServingSettings) -> Path:
     return folder
 
 
-def _supervise(command: Sequence[str], lock: int) -> int:
+def _announce(settings: Settings, text: str) -> None:
+    """Say what starts: on stdout, or as a line of the log."""
+    if settings.log_format == "json":
+        log_event(make_logger("INFO"), logging.INFO, text)
+    else:
+        out.print(text)
+
+
+def _supervise(command: Sequence[str], lock: int, as_json: bool) -> int:
     """Run `command` in a process group of its own until it ends, or a signal ends it; the exit code.
 
     The whole group gets SIGINT and, after 5 s, SIGKILL, so that no process of it remains. The command keeps `lock`,
-    an open lock file, and its number stands in it: if this process is killed, the lock still has a holder.
+    an open lock file, and its number stands in it: if this process is killed, the lock still has a holder. With
+    `as_json` all that it prints comes out as JSON lines on stderr.
     """
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # SIGINT, ignored in the background of a script, would be ignored by the command too; nohup is respected.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: received.append(number))
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[lock])
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if as_json else {}
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[lock], **streams)
+    if child.stdout is not None:
+        Thread(target=copy_as_json, args=(child.stdout, child.pid, sys.stderr), daemon=True).start()
     os.ftruncate(lock, os.pwrite(lock, str(child.pid).encode(), 0))
     while child.poll() is None and not received:
         time.sleep(0.2)  # Popen.wait would not end on a signal that is only noted
@@ -244,5 +271,32 @@ def dashboard(
     own = DashboardSettings.from_environ(os.environ)
     check_port(own.host, own.port)
     scheme = "https" if own.tls_cert else "http"
-    out.print(f"The dashboard of {settings.home}: {scheme}://localhost:{own.port} (stop with ctrl-c)")
+    _announce(settings, f"The dashboard of {settings.home}: {scheme}://localhost:{own.port} (stop with ctrl-c)")
     run_dashboard(settings, own)
+
+
+@app.command(epilog="Example: [bold]churn metrics --once > /var/lib/node_exporter/churn.prom[/bold]")
+def metrics(
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics and end.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port. Default: CHURN_METRICS_PORT, else 3005.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address. Default: CHURN_HOST, else 127.0.0.1.")] = None,
+    contract: ContractOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Tell Prometheus what the loop does: drift, windows, labels, decisions, releases, alerts, the ingest."""
+    settings = settings_of(home, contract)
+    from churn_assets.exporter.collector import HomeCollector, exposition
+    from churn_assets.exporter.process import run_exporter
+    from churn_assets.serving.server.process import check_port
+
+    if once:
+        typer.echo(exposition(HomeCollector(settings, os.environ))[0], nl=False)
+        return
+    for name, value in (("CHURN_METRICS_PORT", port), ("CHURN_HOST", host)):
+        if value is not None:
+            os.environ[name] = str(value)
+    own = MetricsSettings.from_environ(os.environ)
+    check_port(own.host, own.port)
+    scheme = "https" if own.tls_cert else "http"
+    out.print(f"Metrics of {settings.home}: {scheme}://localhost:{own.port}/metrics (stop with ctrl-c)")
+    run_exporter(settings, own)

@@ -177,7 +177,8 @@ def contacts_import(
     file: Annotated[
         Path,
         typer.Argument(
-            help="csv, xlsx, json or parquet: customer_id, event (contacted, offered, control), contacted_at, who."
+            help="csv, xlsx, json or parquet: customer_id, event (contacted, offered, saved or control), contacted_at, "
+            "who."
         ),
     ],
     home: HomeOption = None,

@@ -132,7 +132,9 @@ def score(
     scorer = load_bundle(bundle, used)
     if scorer.no_signal:
         say("The champion is no better than random: nobody is on the call list.", err)
-    logged = BatchLog(scorer, Segment(settings.predlog_dir, SEGMENT_BYTES, instance=settings.instance)) if log else None
+    logged = (
+        BatchLog(scorer, Segment(settings.segments_dir, SEGMENT_BYTES, instance=settings.instance)) if log else None
+    )
     with console.counter("rows") as count, closing(logged) if logged else nullcontext():
         summary = score_file(
             scorer, file, output, as_of=as_of, reasons=reasons, progress=count, each=logged, sheet=calls

@@ -173,6 +173,7 @@ def rollback(
 ) -> None:
     """Go back to an earlier champion, at once; running services follow within a second. It ends a release that runs.
 
+    Without --to it undoes one promotion: it is refused if somebody has just gone back.
     To end the release and keep the champion: churn release rollback.
     """
     from churn_assets.promotion.service import PromotionService

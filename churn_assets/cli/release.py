@@ -104,7 +104,7 @@ def promote(
 def rollback(by: By, why: Why, expect: Expect = None, home: HomeOption = None) -> None:
     """End the release that runs: the champion answers everybody. Without one, go back to the former champion.
 
-    A version that has answered is rejected with it. If somebody has just ended the release, nothing is done.
+    A version that has answered is rejected with it. If somebody has just ended the release or gone back, it is refused.
     """
     _tell(_releases(home).rollback(by, why, expect))
     publish(settings_of(home))
@@ -228,8 +228,9 @@ def compare(
         f"{', '.join(analysis.policies)}")  # fmt: skip
     for line in describe(analysis):
         say(line)
-    if report.guardrails is not None:
-        say(f"guardrails: {report.guardrails.message}")
+    say(report.state)
+    for line in report.figures:
+        say(line)
 
 
 def _named(policy: str | None, version: str | None) -> str:

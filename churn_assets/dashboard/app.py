@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -25,20 +26,24 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from churn_assets.access.keyring import Keyring
-from churn_assets.dashboard.actions import act, handle_alert, read_confirmation, record_contact
+from churn_assets.access.keyring import Keyring, header_token, is_local_name
+from churn_assets.dashboard.actions import handle_alert, record_contact
+from churn_assets.dashboard.metrics import DashboardMetrics
+from churn_assets.dashboard.moves import act, read_ab, read_confirmation, start_ab
 from churn_assets.dashboard.pages.calls import SUFFIXES, export
-from churn_assets.dashboard.pages.models import REPORT
-from churn_assets.dashboard.pages.monitoring import evidently_page
+from churn_assets.dashboard.pages.models.model import REPORT
+from churn_assets.dashboard.pages.monitoring.page import evidently_page
 from churn_assets.dashboard.pages.registry import PAGES, Page
 from churn_assets.dashboard.pages.try_customer import try_customer
-from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_local_name, is_own_site
+from churn_assets.dashboard.session import FEEDBACK, RELEASE, VIEW, Sessions, Viewer, is_own_site
 from churn_assets.dashboard.sources import Sources
 from churn_assets.dashboard.static_files import static_files, static_names
 from churn_assets.errors import ChurnError, HomeBusy, KeysUnreadable, RollbackRefused, TransitionRefused, one_line
 from churn_assets.html.templating import render
 from churn_assets.monitoring.windows import to_json
 from churn_assets.promotion.status import report_folder
+from churn_assets.release.counts import counts_folder
+from churn_assets.reporting.release.collect import PAGE
 from churn_assets.storage.files import read_file
 
 LOGGER = "churn.dashboard"
@@ -54,7 +59,7 @@ _SHEETS = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-_VERSION = re.compile(r"[0-9a-f]{16}")
+_VERSION, _POLICY = re.compile(r"[0-9a-f]{16}"), re.compile(r"r\d{6,}")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -87,13 +92,16 @@ class Dashboard:
         self.cookie = f"churn_dashboard_{sources.dashboard.port}"  # ports of one host share their cookies
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._logger = logging.getLogger(LOGGER)
-        self.app: ASGIApp = _Guarded(Starlette(routes=self._routes(), exception_handlers=self._handlers()))
+        self.metrics = DashboardMetrics(self.sessions.count)
+        routed = Starlette(routes=self._routes(), exception_handlers=self._handlers())
+        self.app: ASGIApp = self.metrics.watch(_Guarded(routed))
 
     def _routes(self) -> list[Route]:
         pages = [route for page in PAGES for route in self._page_routes(page)]
         return [
             Route("/static/{name}", _static),
             Route("/livez", lambda request: PlainTextResponse("ok\n")),
+            Route("/metrics", self._metrics),
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/models/{version}/report", self._model_report),
@@ -103,6 +111,9 @@ class Dashboard:
             Route("/alerts/{number:int}", self._alert, methods=["POST"]),
             Route("/try", self._try, methods=["POST"]),
             *pages,
+            Route("/ab", self._confirm_ab, methods=["GET"]),
+            Route("/ab", self._ab, methods=["POST"]),
+            Route("/releases/{policy}/report", self._release_report),
             Route("/models/{version}/{action}", self._confirm, methods=["GET"]),
             Route("/models/{version}/{action}", self._act, methods=["POST"]),
         ]
@@ -156,7 +167,7 @@ class Dashboard:
         """The viewer of a request, who has the scope. Raises HTTPException; 303 leads to the sign-in."""
         viewer = self._viewer(request)
         if viewer is None:
-            if request.url.path.endswith(".json") or _header_token(request):
+            if request.url.path.endswith((".json", "/metrics")) or header_token(request.headers):
                 raise HTTPException(401, "the request has no valid API key, expected one; make it: churn keys create")
             target = request.url.path if request.method == "GET" else "/"
             raise HTTPException(303, headers={"location": f"/sign-in?next={quote(target)}"})
@@ -194,7 +205,7 @@ class Dashboard:
                 "keys is shown here only; make a key: churn keys create NAME --scope view",
             )
         request.state.cookie = self._cookie(request) or self.sessions.new_cookie()
-        return self.sessions.identify(request.state.cookie, _header_token(request))
+        return self.sessions.identify(request.state.cookie, header_token(request.headers))
 
     def _is_for_us(self, request: Request) -> bool:
         return self.sources.dashboard.insecure or is_local_name(request.headers.get("host", ""))
@@ -254,6 +265,18 @@ class Dashboard:
         self._logger.info("%s %s by %s", names["action"], names["version"], viewer.name or fields.get("by", ""))
         return self._done(request, viewer, result, f"/models/{result.version}")
 
+    async def _confirm_ab(self, request: Request) -> Response:
+        viewer, parameters = self.require(request, RELEASE), dict(request.query_params)
+        page = await self.in_thread(lambda: read_ab(self.sources, parameters))
+        frame = self.frame(request, "Start an A/B", viewer)
+        return self.answer(request, render("dashboard/templates/ab.html.j2", frame=frame, page=page))
+
+    async def _ab(self, request: Request) -> Response:
+        viewer, fields = await self.form(request, RELEASE)
+        result = await self.in_thread(lambda: start_ab(self.sources, fields, viewer))
+        self._logger.info("ab by %s", viewer.name or fields.get("by", ""))
+        return self._done(request, viewer, result, "/models")
+
     def _done(self, request: Request, viewer: Viewer, result: Any, back: str) -> Response:
         frame = self.frame(request, "Done", viewer)
         return HTMLResponse(render("dashboard/templates/done.html.j2", frame=frame, page=result, back=back))
@@ -261,7 +284,9 @@ class Dashboard:
     async def _contact(self, request: Request) -> Response:
         viewer, fields = await self.form(request, FEEDBACK)
         result = await self.in_thread(lambda: record_contact(self.sources, fields, viewer))
-        return self._done(request, viewer, result, f"/customer?id={quote(result.version)}")
+        return self._done(
+            request, viewer, result, _own_path(fields.get("back", f"/customer?id={quote(result.version)}"))
+        )
 
     async def _alert(self, request: Request) -> Response:
         viewer, fields = await self.form(request, RELEASE)
@@ -283,6 +308,11 @@ class Dashboard:
         name = f'attachment; filename="call_list.{suffix}"'
         return Response(content, media_type=_SHEETS[suffix], headers={"content-disposition": name})
 
+    async def _metrics(self, request: Request) -> Response:
+        self.require(request, VIEW)
+        text, kind = self.metrics.exposition()
+        return Response(text, headers={"content-type": kind})
+
     async def _model_report(self, request: Request) -> Response:
         """The report of a model as it was written: a page of its own, without scripts, in a sandbox."""
         self.require(request, VIEW)
@@ -290,6 +320,18 @@ class Dashboard:
         path = report_folder(self.sources.settings, version) / REPORT
         if not _VERSION.fullmatch(version) or not path.is_file():
             raise HTTPException(404, f"there is no report of model {version[:40]!r}, expected one that /models names")
+        return await self._in_sandbox(path)
+
+    async def _release_report(self, request: Request) -> Response:
+        """The report of a release, as that of a model."""
+        self.require(request, VIEW)
+        policy = request.path_params["policy"]
+        path = counts_folder(self.sources.settings.home, policy) / PAGE
+        if not _POLICY.fullmatch(policy) or not path.is_file():
+            raise HTTPException(404, f"there is no report of policy {policy[:40]!r}, expected one that /models names")
+        return await self._in_sandbox(path)
+
+    async def _in_sandbox(self, path: Path) -> Response:
         content = await self.in_thread(lambda: read_file(path))
         return Response(content, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
 
@@ -321,7 +363,7 @@ class Dashboard:
             return Response(msgspec.json.encode({"error": message}), status, media_type="application/json")
         viewer = None
         if hasattr(request.state, "cookie"):
-            viewer = self.sessions.identify(request.state.cookie, _header_token(request))
+            viewer = self.sessions.identify(request.state.cookie, header_token(request.headers))
         frame = self.frame(request, _TITLES.get(status, "This did not work"), viewer)
         return HTMLResponse(render("dashboard/templates/error.html.j2", frame=frame, message=message), status)
 
@@ -377,15 +419,6 @@ async def read_form(request: Request) -> dict[str, str]:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=500))
     except ValueError as error:
         raise HTTPException(400, "the form cannot be read, expected UTF-8 with at most 500 fields") from error
-
-
-def _header_token(request: Request) -> str:
-    """The key in `X-API-Key` or `Authorization: Bearer`, "" without one."""
-    given = request.headers.get("x-api-key")
-    if given is not None:
-        return given.strip()
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def _own_path(target: str) -> str:

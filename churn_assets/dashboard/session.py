@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import urlsplit
 
-from churn_assets.access.keyring import Keyring, is_loopback
+from churn_assets.access.keyring import Keyring
 from churn_assets.access.keys import ApiKey
 
 SESSION_S = 12 * 3600.0
@@ -62,7 +62,7 @@ class Sessions:
     @property
     def required(self) -> bool:
         """Whether a key is asked for."""
-        return self.keyring.required or self.keyring.unreadable
+        return self.keyring.asks
 
     def identify(self, cookie: str, header_token: str) -> Viewer | None:
         """The viewer of a request with this session `cookie` and the key of its header, "" for none; None if it must
@@ -70,18 +70,18 @@ class Sessions:
         if not self.required:
             return Viewer(None, self.form_token(cookie))
         if header_token:
-            key = self._valid(header_token)
+            key = self.keyring.valid(header_token)
             return None if key is None else Viewer(key, "", header_token)
         session = self._sessions.get(cookie)
         if session is None or self._clock() - session.since_s > SESSION_S:
             self.end(cookie)
             return None
-        key = self._valid(session.token)
+        key = self.keyring.valid(session.token)
         return None if key is None else Viewer(key, self.form_token(cookie), session.token)
 
     def begin(self, token: str) -> str | None:
         """The cookie of a new session for a key; None if the key opens nothing."""
-        if self._valid(token) is None:
+        if self.keyring.valid(token) is None:
             return None
         cookie = self.new_cookie()
         with self._lock:
@@ -95,6 +95,12 @@ class Sessions:
         with self._lock:
             self._sessions.pop(cookie, None)
 
+    def count(self) -> int:
+        """How many sessions there are that have not run out."""
+        oldest = self._clock() - SESSION_S
+        with self._lock:
+            return sum(session.since_s >= oldest for session in self._sessions.values())
+
     def new_cookie(self) -> str:
         """A random cookie."""
         return secrets.token_urlsafe(32)
@@ -102,21 +108,6 @@ class Sessions:
     def form_token(self, cookie: str) -> str:
         """What the forms of a session carry; nobody can make it who does not know this process."""
         return hmac.new(self._secret, cookie.encode(), sha256).hexdigest()
-
-    def _valid(self, token: str) -> ApiKey | None:
-        if self.keyring.outdated:
-            return None
-        key = self.keyring.find(token.encode())
-        return key if key is not None and self.keyring.state(key) == "valid" else None
-
-
-def is_local_name(host: str) -> bool:
-    """Whether a Host header names this machine itself."""
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    return name is not None and is_loopback(name)
 
 
 def is_own_site(headers: Mapping[str, str]) -> bool:

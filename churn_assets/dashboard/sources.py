@@ -9,6 +9,7 @@ import datetime as dt
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,12 +20,13 @@ from churn_assets.alerting.alerts import Entry, all_alerts
 from churn_assets.alerting.destinations import AlertSettings
 from churn_assets.contract.load import load_contract
 from churn_assets.contract.model import Contract
-from churn_assets.errors import ChurnError, NothingIngested, SettingsError
+from churn_assets.errors import ChurnError, SettingsError
 from churn_assets.monitoring.data_quality import QualityReport
 from churn_assets.monitoring.drift.report import DriftReport
 from churn_assets.monitoring.performance.report import PerformanceReport
 from churn_assets.monitoring.windows import R, read_report
-from churn_assets.prediction_log.warehouse.connection import PUBLISHED, has_table, open_published
+from churn_assets.prediction_log.warehouse.connection import has_table
+from churn_assets.prediction_log.warehouse.published import PublishedLog, stamp_of
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.settings import DashboardSettings, Settings
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_KEPT = 64  # results of queries on one copy of the log
+MOST_KEPT = 64  # values that are kept as they were made of files
 MOST_MARKS = 10_000  # contact events of this process that are remembered until the log has them
 _CONTACTS = "SELECT customer_id, event, contacted_at, {who} FROM {table}"
 _AGAIN = "run `monitor`: it is made again"
@@ -41,49 +43,12 @@ _AGAIN = "run `monitor`: it is made again"
 
 @dataclass(frozen=True)
 class Mark:
-    """A contact event: "contacted", "offered" or "control", at an instant, by whom ("" where the copy does not say)."""
+    """A contact event, one of `prediction_log.contacts.EVENTS`, at an instant, by whom: "" where the copy does not
+    say."""
 
     event: str
     at: dt.datetime
     who: str
-
-
-class PublishedLog:
-    """Queries of the published copy of the log. A result is kept until the ingest has replaced the copy."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings, self._path = settings, settings.warehouse_dir / PUBLISHED
-        self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
-        self._kept: dict[Hashable, Any] = {}
-
-    def ask(self, key: Hashable, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T | None:
-        """What `question` finds, None where nothing was ingested; the result for a `key` is kept. Raises as
-        `open_published`, and LogUnreadable for a copy that lacks what is asked."""
-        import duckdb
-
-        from churn_assets.errors import LogUnreadable, one_line
-
-        stamp = _stamp(self._path)
-        if stamp is None:
-            return None
-        with self._lock:
-            if stamp != self._stamp or len(self._kept) >= MOST_KEPT:
-                self._stamp, self._kept = stamp, {}
-            if key in self._kept:
-                return cast(T, self._kept[key])
-        try:
-            with open_published(self._settings) as connection:
-                result = question(connection)
-        except NothingIngested:  # removed since
-            return None
-        except duckdb.Error as error:
-            text = f"{self._path}: cannot be read ({one_line(error, 200)}), expected the copy that an ingest made"
-            raise LogUnreadable(f"{text}; make it again: `churn log ingest --rebuild`") from error
-        with self._lock:
-            if stamp == self._stamp:
-                self._kept[key] = result
-        return result
 
 
 class Sources:
@@ -100,7 +65,13 @@ class Sources:
         self.log = PublishedLog(settings)
         self._lock = threading.Lock()
         self._marks: deque[tuple[str, Mark]] = deque(maxlen=MOST_MARKS)
-        self._files: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+        self._made: dict[Hashable, tuple[tuple[Hashable, ...], Any]] = {}
+
+    def on_another_log(self) -> Sources:
+        """The same sources, and what is kept of them, with a log that nobody else asks."""
+        other = copy(self)
+        other.log = PublishedLog(self.settings)
+        return other
 
     @property
     def ledger(self) -> Ledger:
@@ -155,14 +126,23 @@ class Sources:
 
     def parsed(self, path: Path, parse: Callable[[Path], T]) -> T:
         """What `parse` makes of a file, kept until the file changes."""
-        stamp, kept = _stamp(path), self._files.get(path)
-        if kept is not None and kept[0] == stamp:
+        return self.kept(path, path, lambda: parse(path))
+
+    def kept(self, key: Hashable, path: Path, make: Callable[[], T]) -> T:
+        """What `make` makes by means of a file, kept under `key` until the file changes."""
+        return self.made(key, (stamp_of(path),), make)
+
+    def made(self, key: Hashable, stamps: tuple[Hashable, ...], make: Callable[[], T]) -> T:
+        """What `make` makes, kept under `key` for as long as the `stamps` of what it is made from are the same; not
+        where one of them is None."""
+        kept = self._made.get(key)
+        if kept is not None and kept[0] == stamps:
             return cast(T, kept[1])
-        value = parse(path)
-        if stamp is not None:
-            if len(self._files) >= MOST_KEPT:
-                self._files.clear()
-            self._files[path] = stamp, value
+        value = make()
+        if None not in stamps:
+            if len(self._made) >= MOST_KEPT:
+                self._made.clear()
+            self._made[key] = stamps, value
         return value
 
     def _report(self, asset: str, kind: type[R]) -> R | None:
@@ -184,11 +164,3 @@ def _read_contacts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, Mar
     table, who = ("contacts", "who") if known else ("contact_events", "NULL")
     rows = connection.execute(_CONTACTS.format(who=who, table=table)).fetchall()
     return [(customer, Mark(event, at.replace(tzinfo=dt.UTC), name or "")) for customer, event, at, name in rows]
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -17,6 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from churn_assets.settings import Settings
+
 _POLL_S = 1.0
 _PYTHON = [sys.executable, "-m"]
 _WATCH = "--watch"
@@ -53,7 +55,9 @@ def watch(location: str, target: Sequence[str]) -> int:
 
 
 def _daemon(workspace: Path) -> list[str]:
-    return [*_PYTHON, "dagster._daemon", "run", "-w", str(workspace)]
+    log_format = Settings.from_environ(os.environ).log_format
+    options = ["--log-format", "json"] if log_format == "json" else []
+    return [*_PYTHON, "dagster._daemon", "run", "-w", str(workspace), *options]
 
 
 def _watch(serve: list[str], daemon: list[str]) -> int:

@@ -60,6 +60,36 @@ def asset(
     return decorate
 
 
+# The page of the dashboard that shows what an asset has made.
+DASHBOARD_PAGES: Mapping[str, str] = {
+    "risk_list": "/calls",
+    "prediction_log": "/",
+    "feedback_log": "/performance",
+    "labelled_predictions": "/performance",
+    "data_quality_report": "/monitoring",
+    "drift_report": "/monitoring",
+    "performance_report": "/performance",
+    "registered_model": "/models",
+    "release_report": "/models",
+    "retraining_decision": "/",
+    "promotion": "/models",
+    "model_report": "/models",
+}
+
+
+def with_dashboard_link(url: str) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
+    """A function that adds the address of its page to the spec of each asset that has one; `url` is that of the
+    dashboard, "" for no link."""
+
+    def add(spec: dg.AssetSpec) -> dg.AssetSpec:
+        page = DASHBOARD_PAGES.get(spec.key.to_user_string())
+        if page is None or not url:
+            return spec
+        return spec.merge_attributes(metadata={"dashboard": dg.MetadataValue.url(f"{url}{page}")})
+
+    return add
+
+
 # The result of a check that warns: its failure fails no run.
 warned = partial(dg.AssetCheckResult, severity=dg.AssetCheckSeverity.WARN)
 

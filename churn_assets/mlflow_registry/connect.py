@@ -39,7 +39,7 @@ def connect(uri: str) -> MlflowClient:
     _set_environment(uri)
     if urlsplit(uri).scheme in ("http", "https"):
         _probe(uri)
-    with quiet():
+    with quiet(), _installed(uri):
         import mlflow
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError  # making or migrating a store is not wrapped by MLflow
@@ -51,6 +51,18 @@ def connect(uri: str) -> MlflowClient:
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unavailable(uri, error) from None
+
+
+@contextmanager
+def _installed(uri: str) -> Iterator[None]:
+    """The image of the dashboard has no MLflow; where there is one, the alias follows the pointer later."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TrackingUnavailable(
+            f"MLflow at {without_user_info(uri)} is not told: {error.name} is not installed here, expected the "
+            "pipeline to tell it; its next training or gate does"
+        ) from None
 
 
 def _set_environment(uri: str) -> None:

@@ -46,7 +46,7 @@ def import_contacts(settings: Settings, items: Sequence[Mapping[str, object]], n
     known = _known_ids(settings, list(contacts))
     fresh = [contact for own_id, contact in contacts.items() if own_id not in known]
     if fresh:
-        segment = Segment(settings.predlog_dir, instance=settings.instance)
+        segment = Segment(settings.segments_dir, instance=settings.instance)
         segment.append(b"".join(map(encode_line, fresh)))  # one write and one sync: all of them or none
         segment.hand_over()
     return ImportedContacts(len(fresh), len(contacts) - len(fresh), len(items) - len(contacts))

@@ -88,7 +88,7 @@ def import_reports(
     known = log.feedback
     fresh = [replace(report, feedback_id=own_id) for own_id, report in reports.items() if own_id not in known]
     if fresh:
-        segment = Segment(settings.predlog_dir, instance=settings.instance)
+        segment = Segment(settings.segments_dir, instance=settings.instance)
         segment.append(b"".join(map(encode_line, fresh)))  # one write and one sync: all of them or none
         segment.hand_over()
     unmatched = [r for r in fresh if r.prediction_id not in log.predictions and r.customer_id not in log.customers]

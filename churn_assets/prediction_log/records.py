@@ -72,12 +72,14 @@ class Feedback(msgspec.Struct, tag="feedback", tag_field="kind", frozen=True, gc
 
 
 class Contact(msgspec.Struct, tag="contact", tag_field="kind", frozen=True, gc=False):
-    """That a customer was reached ("contacted"), got an offer ("offered"), or was left alone for comparison
-    ("control"), at an instant; `who` did it."""
+    """That a customer was reached ("contacted"), got an offer ("offered"), has agreed to stay ("saved"), or was left
+    alone for comparison ("control"), at an instant; `who` did it.
+
+    Who has agreed to stay was reached; whether the customer stayed is an outcome, not a contact."""
 
     contact_id: _Id
     customer_id: _Id
-    event: Literal["contacted", "offered", "control"]
+    event: Literal["contacted", "offered", "saved", "control"]
     contacted_at: _Id
     who: _Id | None
     received_at: _Id

@@ -46,20 +46,20 @@ class Segment:
     """The present segment of one worker and its successors. Not safe from several threads.
 
     A file is made for the first row, so that a worker without rows leaves no empty files. It is handed over at
-    `max_bytes` or after `max_age_s`. `report` is called with a line for people when it cannot be. `log` is the
-    folder of the log; with an `instance` the segments lie in its folder there.
+    `max_bytes` or after `max_age_s`. `report` is called with a line for people when it cannot be. An `instance`
+    ends the names; `folder` is then its own in the log.
     """
 
     def __init__(
         self,
-        log: Path,
+        folder: Path,
         max_bytes: int = 64 * 2**20,
         max_age_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         report: Callable[[str], None] = lambda problem: None,
         instance: str = "",
     ) -> None:
-        self.folder = log / instance
+        self.folder = folder
         self._ending = f"{OF_INSTANCE}{instance}" if instance else ""
         self._seen_at = -_SIGN_OF_LIFE_S
         self._max_bytes, self._max_age_s, self._clock, self._report = max_bytes, max_age_s, clock, report

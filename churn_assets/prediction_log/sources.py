@@ -176,7 +176,7 @@ def record(settings: Settings, decision: SourceDecision, announce: Callable[[], 
             "`churn log ingest` first"
         )
     announce()
-    segment = Segment(settings.predlog_dir, instance=settings.instance)
+    segment = Segment(settings.segments_dir, instance=settings.instance)
     segment.append(encode_line(decision))
     segment.hand_over()
     return int(reports)

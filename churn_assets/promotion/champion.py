@@ -18,7 +18,13 @@ from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champion
 from churn_assets.promotion.records import Move, MoveKind
 from churn_assets.promotion.rollout.policies import Policies
+from churn_assets.promotion.rollout.status import minute
 from churn_assets.storage.sealed import verified_bundle_hash, verify
+
+_NONE_BEFORE = (
+    "there is no champion before the present one in this home's history, expected a former champion; another version "
+    "becomes champion through the gate: churn status"
+)
 
 
 class ChampionMoves:
@@ -59,18 +65,40 @@ class ChampionMoves:
         return move
 
     def rollback(self, to: str | None, by: str, why: str) -> Move:
-        """Go back to the champion before the present one, or to version `to`; twice in a row goes back twice.
+        """Go back to the champion before the present one, or to version `to`.
 
         `to` is a former champion: one that a finished move led to, or the one that the first move replaced. Raises
-        RollbackRefused for any other, and if its bundle is gone or is not what it was when it became champion.
+        RollbackRefused for any other, if its bundle is gone or is not what it was when it became champion, and without
+        `to` if the newest move has gone back already: of two people who undo the same promotion, the second must not
+        undo the one before it.
         """
         with self._pointer.locked():
             self.recover_held()
             return self.rollback_held(to, by, why)
 
-    def rollback_held(self, to: str | None, by: str, why: str, numbers: Mapping[str, Any] | None = None) -> Move:
-        """As `rollback`."""
-        target, known_sha256 = self._rollback_target(to)
+    def rollback_held(self, to: str | None, by: str, why: str, *, again: bool = False) -> Move:
+        """As `rollback`; `again` goes back once more after a move that has gone back."""
+        return self._return_held(self._rollback_target(to, again=again), "rollback", by, why, f"rollback: {why}", None)
+
+    def promote_former_held(self, version: str, by: str, why: str, numbers: Mapping[str, Any] | None) -> Move:
+        """Make a former champion that won a release the champion again: a promotion, which a rollback undoes. Raises as
+        `rollback`; `numbers` as of `move_held`."""
+        return self._return_held(self._rollback_target(version), "promotion", by, why, why, numbers)
+
+    def champion_before(self) -> str | None:
+        """The champion before the present one, None if there was none."""
+        return _champion_before(self._ledger.moves("done"), self._present())
+
+    def _return_held(
+        self,
+        former: tuple[Champion, str | None],
+        kind: MoveKind,
+        by: str,
+        why: str,
+        reason: str,
+        numbers: Mapping[str, Any] | None,
+    ) -> Move:
+        target, known_sha256 = former
         path = target.path(self._home)
         try:
             sha256 = verified_bundle_hash(path)
@@ -81,8 +109,8 @@ class ChampionMoves:
                 f"cannot go back to {target.version}: the manifest of {path} is {sha256[:12]}, "
                 f"it was {known_sha256[:12]} when it became champion; restore it, or name another: --to"
             )
-        champion = replace(target, since_at=self._clock(), by=by, reason=f"rollback: {why}")
-        return self.move_held(champion, "rollback", by, why, None, numbers)
+        champion = replace(target, since_at=self._clock(), by=by, reason=reason)
+        return self.move_held(champion, kind, by, why, None, numbers)
 
     def set_registered_version(self, version: str, number: int) -> Champion | None:
         """Write the number that the registry gave the champion after its move; returns the champion as it is then."""
@@ -139,24 +167,46 @@ class ChampionMoves:
         except PointerCorrupt:
             return None
 
-    def _rollback_target(self, to: str | None) -> tuple[Champion, str | None]:
+    def _rollback_target(self, to: str | None, *, again: bool = False) -> tuple[Champion, str | None]:
         """Where to go back to, and its manifest's hash when it became champion; None if that is before the ledger."""
         done = self._ledger.moves("done")
         past = {move.to.version: move for move in done}
         oldest = done[0].before if done else None  # the champion of a home that is older than its ledger
         present = self._present()
-        now = present.version if present else None
-        former = [version for version in (*reversed(past), oldest) if version and version != now]
-        names = ", ".join(dict.fromkeys(former)) or "there is none yet"
         if to is None:
-            to = _champion_before(done, now, names)
+            if present is not None and not again:
+                self._expect_none_went_back(done, present)
+            to = _champion_before(done, present)
+        elif present is not None and to == present.version:
+            raise RollbackRefused(
+                f"version {to} is champion, since {minute(present.since_at)} by {present.by} ({present.reason}), "
+                "expected a former champion; nothing is left to do"
+            )
+        if to is None:
+            raise RollbackRefused(_NONE_BEFORE)
         if to in past:
             return past[to].to, past[to].bundle_sha256
         if to == oldest:
             return self._champion_before_ledger(to), None
+        former = [v for v in (*reversed(past), oldest) if v and (present is None or v != present.version)]
         raise RollbackRefused(
-            f"version {to} never was champion of this home, expected a former champion: {names}; "
+            f"version {to} never was champion of this home, expected a former champion: "
+            f"{', '.join(dict.fromkeys(former)) or 'there is none yet'}; "
             "a challenger becomes champion through the gate alone: churn status"
+        )
+
+    def _expect_none_went_back(self, done: Sequence[Move], present: Champion) -> None:
+        """Raise RollbackRefused if the newest move has gone back, and nobody says that one more is meant."""
+        if not _went_back(done):
+            return
+        last, before, policy = done[-1], _champion_before(done, present), self.policies.current
+        once_more = f"churn rollback --to {before}" + (
+            f", or churn release rollback --expect {policy.id}" if policy else ""
+        )
+        raise RollbackRefused(
+            f"{last.by} has gone back from {last.before} to {present.version} on {minute(last.intended_at)} "
+            f"({last.why}), expected a champion that was promoted since. Nothing is left to undo"
+            + (f"; if {present.version} too shall go: {once_more}" if before else f": {_NONE_BEFORE}")
         )
 
     def _champion_before_ledger(self, version: str) -> Champion:
@@ -168,16 +218,16 @@ class ChampionMoves:
         return Champion(version, path.relative_to(self._home).as_posix(), fingerprint, None, self._clock(), "", "")
 
 
-def _champion_before(done: Sequence[Move], now: str | None, former: str) -> str:
+def _champion_before(done: Sequence[Move], present: Champion | None) -> str | None:
     line = champions_in_line(done)
-    if line and line[-1] == now:
+    if line and present is not None and line[-1] == present.version:
         line.pop()
-    if not line:
-        raise RollbackRefused(
-            "there is no champion before the present one in this home's history, expected a former champion: "
-            f"{former}; name it: --to"
-        )
-    return line[-1]
+    return line[-1] if line else None
+
+
+def _went_back(done: Sequence[Move]) -> bool:
+    """Whether the newest move has undone others: a rollback by name may also have gone forward again."""
+    return bool(done) and done[-1].kind == "rollback" and done[-1].to.version in champions_in_line(done[:-1])
 
 
 def champions_in_line(done: Sequence[Move]) -> list[str]:
@@ -187,7 +237,8 @@ def champions_in_line(done: Sequence[Move]) -> list[str]:
         line.append(done[0].before)
     for move in done:
         if move.kind == "rollback" and move.to.version in line:
-            del line[line.index(move.to.version) + 1 :]
+            while line[-1] != move.to.version:
+                line.pop()
         elif not line or line[-1] != move.to.version:
             line.append(move.to.version)
     return line

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from churn_assets.contract.limits import Release
 from churn_assets.contract.model import Contract
-from churn_assets.errors import ContractError, TransitionRefused
+from churn_assets.errors import ContractError, LedgerUnavailable, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.pointer import Champion, ChampionPointer, require_champion
@@ -196,16 +196,16 @@ class Releases:
     def rollback(self, by: str, why: str, expected: str | None = None) -> PolicyMove:
         """End the running release, so that the champion answers everybody; without one go back to the former champion.
 
-        The challengers that answered are rejected with it. If the newest move has ended a release it is refused, unless
-        `expected` is the id of the present policy: of two people who end the same release, the second must not move
-        the champion. Raises RollbackRefused without a former champion.
+        The challengers that answered are rejected with it. If the newest move has ended a release, or has gone back
+        to the present champion, it is refused, unless `expected` is the id of the present policy: of two people who
+        undo the same thing, the second must not undo more. Raises RollbackRefused without a former champion.
         """
         with self._moving(by, why, expected) as now:
             if now.kind not in RUNNING:
                 if expected != now.id:
-                    _expect_none_ended(self._ledger.newest_policy_move("done"))
-                self._champion.rollback_held(None, by, why)
-                return self._newest()
+                    _expect_none_ended(self._ledger.newest_policy_move("done"), self._champion.champion_before())
+                self._champion.rollback_held(None, by, why, again=expected == now.id)
+                return self._following()
             decides = self._rejected(now, ("approved",)) if now.kind in ANSWERING else {}
             draft = Draft("rollback", champion_policy(now.champion, now), by, why, "rolled_back", decides=decides)
             return self._policies.put(draft)
@@ -253,16 +253,25 @@ class Releases:
             yield now
 
     def _conflict(self, now: Policy, expected: str) -> str:
-        newest = self._newest()
+        newest = self._ledger.newest_policy_move("done")
+        made = (
+            f"{newest.by} made the move {newest.kind} on {minute(newest.intended_at)}: {newest.why}"
+            if newest is not None
+            else f"{self._ledger.path} has no move of it, so that ledger was lost: this is the policy of its file"
+        )
         return (
             f"the release has changed: policy {now.id} is in force ({describe_policy(now)}), expected {expected[:40]}; "
-            f"{newest.by} made the move {newest.kind} on {minute(newest.intended_at)}: {newest.why}. "
-            "Look at it, then decide again: churn release status"
+            f"{made}. Look at it, then decide again: churn release status"
         )
 
-    def _newest(self) -> PolicyMove:
-        newest = self._ledger.newest_policy_move("done")
-        assert newest is not None  # a policy is in force
+    def _following(self) -> PolicyMove:
+        """The move by which the policy has followed the champion's. Raises LedgerUnavailable if it could not."""
+        newest, champion = self._ledger.newest_policy_move("done"), require_champion(self._home)
+        if newest is None or newest.after.champion.version != champion.version:
+            raise LedgerUnavailable(
+                f"{self._ledger.path}: champion {champion.version} answers everybody, and its policy could not be "
+                "written, expected a ledger and a folder that can be written; see the disk, then: churn release status"
+            )
         return newest
 
     def _start(
@@ -302,8 +311,8 @@ class Releases:
                     f"version {version} was champion before, expected a challenger; go back to it: churn rollback --to "
                     f"{version}"
                 )
-            self._champion.rollback_held(version, by, why, numbers)
-            return self._newest()
+            self._champion.promote_former_held(version, by, why, numbers)
+            return self._following()
         self._expect_passed(candidate, now, SERVICE)
         challenger = candidate.challenger
         assert challenger is not None  # else it has not passed
@@ -318,7 +327,7 @@ class Releases:
             why,
         )
         self._champion.move_held(to, "promotion", by, why, challenger.verdict.champion, numbers)
-        return self._newest()
+        return self._following()
 
     def _contract(self, bundle: str) -> Contract:
         """The contract in use of a model of this home. Raises ContractError, BundleMismatch."""
@@ -367,11 +376,21 @@ class Releases:
         path = self._settings.bundles_dir / version
         if _VERSION.fullmatch(version) and path.is_dir():
             return path.relative_to(self._home).as_posix()
-        known = [c.version for c in reversed(self._ledger.challengers())][:5]
-        raise TransitionRefused(
-            f"there is no version {version[:40]!r} in this home, expected one of: "
-            f"{', '.join(dict.fromkeys(known)) or 'none yet'}; see churn status"
-        )
+        raise TransitionRefused(f"there is no version {version[:40]!r} in this home, {self._others()}")
+
+    def _others(self) -> str:
+        """Which versions there are beside the champion, for a message."""
+        champion = require_champion(self._home).version
+        challengers = [challenger.version for challenger in reversed(self._ledger.challengers())]
+        moves = reversed(self._ledger.moves("done"))
+        former = [version for move in moves for version in (move.to.version, move.before) if version]
+        known = [v for v in dict.fromkeys((*challengers, *former)) if v != champion]
+        if not known:
+            return (
+                f"and none beside champion {champion} yet, expected a challenger; a retraining makes one: "
+                "churn retrain --by NAME --why TEXT"
+            )
+        return f"expected one of: {', '.join(known[:5])}; see churn status"
 
     def _expect_passed(
         self, candidate: _Candidate, now: Policy, by: str
@@ -455,16 +474,18 @@ def _expect_free(now: Policy, strategy: str, versions: Sequence[str]) -> None:
         )
 
 
-def _expect_none_ended(newest: PolicyMove | None) -> None:
-    """Who rolls back just after a release has ended means that one; a promotion that ended it is still to be undone."""
+def _expect_none_ended(newest: PolicyMove | None, before: str | None) -> None:
+    """Who rolls back just after a release has ended means that one; a promotion that ended it is still to be undone.
+    `before` is the champion before the present one."""
     if newest is None or newest.outcome not in _GONE:
         return
     kind = newest.before.kind if newest.before is not None else "release"
+    further = f": churn rollback --to {before}, or churn release rollback --expect {newest.after.id}"
     raise TransitionRefused(
         f"no release runs: {newest.by} has ended the {kind} of {versions_of(newest)} on {minute(newest.intended_at)} "
         f"({newest.outcome.replace('_', ' ')}: {newest.why}), and champion {newest.after.champion.version} answers "
-        "everybody; expected a release that runs. Nothing is left to end; if the champion too shall go back to the "
-        f"one before it: churn rollback, or expect the present policy: --expect {newest.after.id}"
+        "everybody; expected a release that runs. Nothing is left to end, "
+        + (f"if the champion too shall go back{further}" if before else "and no champion was before this one")
     )
 
 

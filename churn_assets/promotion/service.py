@@ -84,11 +84,12 @@ class GateRun:
 @dataclass(frozen=True)
 class AliasState:
     """What became of the registry's alias champion: a message if it was not right or could not be read, the version it
-    `named`, and whether somebody has moved it there by hand."""
+    `named`, whether somebody has moved it there by hand, and whether it names the champion now (`is_settled`)."""
 
     message: str = ""
     named: int | None = None
     moved: bool = False
+    is_settled: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,10 @@ class PromotionService:
         try:
             before = self._registry.set_alias("champion", number)
         except TrackingUnavailable as error:
-            return AliasState(str(error))
+            return AliasState(str(error), is_settled=False)
+        present = read_champion(self._home)
+        if present is not None and present.version != champion.version:  # it has moved meanwhile
+            return self._settle_alias()
         if before is None:
             return AliasState()
         message = (

@@ -20,7 +20,13 @@ from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champ
 from churn_assets.promotion.records import ATTEMPTS, Challenger, DecisionRecord, Gate, Request
 from churn_assets.promotion.registration import Registration
 from churn_assets.promotion.rollout.policies import Policies
-from churn_assets.promotion.rollout.status import ReleaseStatus, describe_move, read_release_status, versions_of
+from churn_assets.promotion.rollout.status import (
+    ReleaseStatus,
+    describe_move,
+    describe_policy,
+    read_release_status,
+    versions_of,
+)
 from churn_assets.release.policy import ANSWERING, Policy
 from churn_assets.scoring.bundle import read_card, read_ladder, read_provenance
 from churn_assets.scoring.card import ModelCard, Provenance
@@ -115,7 +121,8 @@ class Status:
 
 @dataclass(frozen=True)
 class Event:
-    """One change to a model: `what` in a word or two, by whom, and why; `numbers` are what a release was judged by."""
+    """One change to a model: `what` in a word or two, by whom, and why; `numbers` are what a release was judged by.
+    `before` and `after` say what was so and what is, "" where the ledger does not know."""
 
     at: datetime
     what: str
@@ -123,6 +130,8 @@ class Event:
     by: str
     why: str
     numbers: Mapping[str, Any] | None = None
+    before: str = ""
+    after: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """One event for scripts."""
@@ -162,7 +171,8 @@ def _alias_note(settings: Settings, champion: Champion) -> list[str]:
         return []
     return [
         f"the alias champion in MLflow names version {named}, expected {expected}, champion {champion.version}: a "
-        "rollback, or somebody has moved it. It changes nothing; the next monitor, training or gate puts it back"
+        "rollback, or somebody has moved it. It changes nothing; the daemon, or the next monitor, training or gate, "
+        "puts it back"
     ]
 
 
@@ -248,13 +258,26 @@ def read_events(settings: Settings) -> list[Event]:
     ledger = Ledger(settings.ledger_path)
     releases = [move for move in ledger.policy_moves() if move.kind != "champion" or move.outcome]
     events = [
-        Event(m.intended_at, m.kind if m.status == "done" else f"{m.kind}, {m.status}", m.to.version, m.by, m.why)
+        Event(
+            m.intended_at,
+            m.kind if m.status == "done" else f"{m.kind}, {m.status}",
+            m.to.version,
+            m.by,
+            m.why,
+            before=f"champion {m.before}" if m.before else "no champion",
+            after=f"champion {m.to.version}",
+        )
         for m in ledger.moves()
     ]
+    for a in ledger.approvals():
+        result = "approved" if a.approved else "rejected"
+        events.append(Event(a.at, result, a.version, str(a.by), a.why, after=result))
     events += [
-        Event(a.at, "approved" if a.approved else "rejected", a.version, str(a.by), a.why) for a in ledger.approvals()
+        Event(
+            c.changed_at, "refused", c.version, str(Gate()), c.message, before="waiting for the gate", after="refused"
+        )
+        for c in ledger.challengers("refused")
     ]
-    events += [Event(c.changed_at, "refused", c.version, str(Gate()), c.message) for c in ledger.challengers("refused")]
     events += [
         Event(h.frozen_at, "holdout renewed", h.version, renewal.by, f"{renewal.why} ({h.rows.num_rows:,} customers)")
         for h in renewals(settings.holdout_dir)
@@ -268,6 +291,8 @@ def read_events(settings: Settings) -> list[Event]:
             move.by,
             move.why,
             move.numbers,
+            before=describe_policy(move.before) if move.before else "no policy",
+            after=describe_policy(move.after),
         )
         for move in releases
     ]

@@ -18,6 +18,7 @@ nothing by its deadline is inconclusive, and ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -427,13 +428,13 @@ def _check(measured: Measured, arm: str) -> GuardrailCheck:
     rows = int(measured.rows)
     text = _form(measured.check)
     ends = " to ".join("?" if end is None else text(end) for end in (known_low, known_high))
-    message = f"{_TITLES[measured.check]} {text(value)} ({ends}), limit {text(measured.limit)}, {rows:,} rows: {status}"
+    message = f"{TITLES[measured.check]} {text(value)} ({ends}), limit {text(measured.limit)}, {rows:,} rows: {status}"
     return GuardrailCheck(
         measured.check, arm, status, value if rows else None, measured.limit, known_low, known_high, rows, message
     )
 
 
-_TITLES: dict[CheckName, str] = {
+TITLES: dict[CheckName, str] = {
     "error_rate": "rows with an error, rise",
     "p99": "99th percentile of the scoring time, ratio",
     "score_shift": "mean score, move",
@@ -493,6 +494,36 @@ def _next_step(policy: Policy, periods: Sequence[Period], undecided: str, now: d
     if policy.step + 1 < len(policy.steps):
         return "advance", "", f"{name} was held with {rows:,} rows of the challenger and no check crossed"
     return "promote", "", f"{name} was held, and every check of traffic is ok"
+
+
+def more_rows(check: GuardrailCheck) -> int | None:
+    """About how many more rows of the arm decide a check that is undecided, if its value stays: an interval narrows
+    with the root of its rows. None where that is not to be told: it is decided, has no interval yet, or its value is at
+    the limit."""
+    if check.status != "undecided" or check.value is None or not check.rows:
+        return None
+    unread = max(0, FLOOR - check.rows)
+    value, low, high = (_on_line(check.check, end) for end in (check.value, check.low, check.high))
+    limit = _on_line(check.check, check.limit)
+    if value is None or limit is None:
+        return unread or None
+    if check.check in _BOTH_WAYS and value < 0.0:
+        value, low, high = -value, None if high is None else -high, None if low is None else -low
+    end, room = (high, limit - value) if value < limit else (low, value - limit)
+    if end is None or room <= 0.0:
+        return unread or None
+    needed = check.rows * ((abs(end - value) / room) ** 2 - 1.0)
+    return max(unread, math.ceil(needed), 1)
+
+
+def _on_line(check: CheckName, value: float | None) -> float | None:
+    """A value where its interval has about equal halves: a ratio by its logarithm."""
+    if check != "p99" or value is None:
+        return value
+    return math.log(value) if value > 0.0 else None
+
+
+_BOTH_WAYS: tuple[CheckName, ...] = ("score_shift", "decisions")  # a fall crosses them as a rise does
 
 
 def write_report(home: Path, report: GuardrailReport) -> Path:

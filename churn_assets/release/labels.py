@@ -40,7 +40,7 @@ Instants = npt.NDArray[np.datetime64]
 FIRST_LOOK = 200  # labels of the arm that has fewer
 _DRAWS = 200  # a standard deviation is known to a twentieth
 _SEED = 42
-_LEAST_VARIANCE = 1e-3  # of a difference of losses: equal scores are no proof
+LEAST_VARIANCE = 1e-3  # of a difference of losses: equal scores are no proof
 _FAR = 1.0  # beyond any PR-AUC difference: nothing is known yet
 _ANSWERS = """
     SELECT arg_min(prediction_id, seq) AS prediction_id, arg_min(arm, seq) AS arm, arg_min(policy, seq) AS policy,
@@ -88,10 +88,13 @@ def figures_of_pairs(pairs: Pairs, labelled: pa.Table, alpha: float) -> LabelFig
     """Of a shadow, on the rows that the champion answered: None without a label."""
     scores = {CHAMPION: pairs.champion, CHALLENGER: pairs.challenger}
     rows = _in_order(mature(labelled, pairs.ids, scores, first=True))
-    if not len(rows):
-        return None
+    return figures_of_rows(rows, alpha) if len(rows) else None
+
+
+def figures_of_rows(rows: MaturedRows, alpha: float) -> LabelFigures:
+    """Of both models on the same rows, at least one, in the order in which their labels were settled."""
     own, base = (losses(rows.churned, rows.scores[name]) for name in (CHALLENGER, CHAMPION))
-    loss, loss_interval = mean_interval(_sums(own - base), alpha, _LEAST_VARIANCE)
+    loss, loss_interval = mean_interval(_sums(own - base), alpha, LEAST_VARIANCE)
     size, level = _last_look(len(rows), alpha)
     seen = _take(rows, np.arange(size))
     difference, spread = (0.0, None) if not _enough(seen) else _paired(seen)
@@ -112,7 +115,7 @@ def figures_of_arms(parts: Sequence[Arms], alpha: float) -> LabelFigures | None:
         [losses(each.churned, each.scores["score"]) for each in arms]
         for arms in ([part.own for part in parts], [part.base for part in parts])
     )
-    loss, loss_interval = mean_shift(_stacked(own), _stacked(base), alpha, _LEAST_VARIANCE)
+    loss, loss_interval = mean_shift(_stacked(own), _stacked(base), alpha, LEAST_VARIANCE)
     size, level = _last_look(rows, alpha)
     looked_at = max(side[size - 1] for side in sides) if size else None
     difference, spread = _apart([] if looked_at is None else [_settled_by(part, looked_at) for part in parts])

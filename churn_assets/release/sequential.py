@@ -16,6 +16,7 @@ taken as independent: repeated rows of one customer carry less evidence than the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,10 @@ Ints = npt.NDArray[np.int_]
 
 JEFFREYS = (0.5, 0.5)
 RARE = (0.1, 10.0)  # a prior for shares that are nearly always zero: errors
-TAIL = (1.0, 50.0)  # a prior for shares of one or some hundredths: times over a high quantile
+# Factors of a share that is over, or under, another one, with their weights: values over a quantile. What is bet on the
+# share itself stays: else many rows of one arm, where they tell against the bet, would drown the few of the other.
+MORE = {1.0: 0.05, 1.1: 0.05, 1.35: 0.4, 1.7: 0.35, 2.5: 0.15}
+LESS = {1.0: 0.05, 0.9: 0.05, 0.7: 0.3, 0.55: 0.35, 0.35: 0.2, 0.1: 0.05}
 TUNED_ROWS = 1500.0  # effective rows at which the asymptotic interval is the narrowest
 REACH = 120  # bins of a ratio of quantiles: a factor of 10 where bins grow by 2 %
 _FAR = 1 << 30
@@ -177,44 +181,32 @@ def quantile_ratio(own: Floats, base: Floats, quantile: float, alpha: float) -> 
 
     `own`, `base` (..., K, bins) count values by bin, period by period. Returns (...) the largest number of bins by
     which own quantile is surely over the base's, and the smallest by which it is surely not over it: the ratio is the
-    factor to their power. Minus and plus `REACH` where nothing is sure.
+    factor to their power. Minus and plus `REACH` where nothing is sure. Each is ever wrong with probability alpha.
 
     A quantile is over an edge where more than `1 - quantile` of the values are (Howard & Ramdas 2022, Bernoulli 28).
-    Half of `alpha` bounds the base's quantile of each period, half tests the share of own values that lie the number of
-    bins over that bound. Neither needs a union over edges: a count over an edge falls with the edge, so if any edge is
-    wrongly said to be under (over) the true quantile, the edge next to that quantile is wrongly said to be, and that is
-    one share, tested once.
+    If own quantile is over the base's by so many bins at most, then for one edge, that of the base's quantile, at least
+    this share of the base lies over the edge before, and at most this share of own values over the edge so many bins
+    on. The arms are independent: a test martingale of either times one of the other is one. (Rows of a shadow that are
+    slow in one arm are rather slow in the other, too. As one martingale grows with such rows and the other falls, the
+    mean of the product is less.) So the null is rejected where the product is large at each edge, the base's quantile
+    among them, at no cost for not knowing it; and periods multiply, each with half of what was won before.
     """
-    tail, periods = 1.0 - quantile, base.shape[-2]
-    over, rows = _over(base), base.sum(axis=-1)
-    few, many = critical_hits(rows, tail, alpha / (2 * periods), TAIL)
-    under = over <= few[..., None]  # (..., K, bins): the base's quantile is at most the upper end of this bin
-    top = np.where(under.any(axis=-1), under.argmax(axis=-1), _FAR)
-    bottom = (over >= many[..., None]).sum(axis=-1) - 1  # the last bin whose upper end it is over
-    bottom = np.where(bottom < 0, -_FAR, bottom)
-    shifts = np.arange(-REACH, REACH + 1)
-    own_over, own_rows = _over(own), own.sum(axis=-1)
-    few, many = critical_hits(own_rows.sum(axis=-1), tail, alpha / 2, TAIL)
-    above = _over_bin(own_over, own_rows, top[..., None] + shifts).sum(axis=-2)  # (..., shifts)
-    below = _over_bin(own_over, own_rows, bottom[..., None] + shifts).sum(axis=-2)
-    low = np.where(above >= many[..., None], shifts, -REACH).max(axis=-1)
-    return low, np.where(below <= few[..., None], shifts, REACH).min(axis=-1)
+    tail = 1.0 - quantile
+    used = np.flatnonzero((own + base).reshape(-1, own.shape[-1]).any(axis=0))
+    bins = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+    (own_more, own_less), (base_more, base_less) = (_share_evidence(arm[..., bins], tail) for arm in (own, base))
+    edges = np.arange(own_more.shape[-1])  # that of number k is the lower end of bin k
+    after, before = edges + 1, edges - 1
+    after[-1], before[0] = _FAR, -_FAR  # the base's quantile may lie beyond all values that were seen
 
+    def is_over(shift: Ints) -> npt.NDArray[np.bool_]:
+        return _product(base_less, own_more, after + shift[..., None, None]) >= math.log(1.0 / alpha)
 
-def critical_hits(rows: Any, share: float, alpha: float, prior: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Of so many rows (...) up to how many hits show that the true share is under `share`, and from how many on that it
-    is over: as `share_interval`. -1 and `rows + 1` where no number does."""
-    (rows,) = _floats(rows)
-    middle, needed = rows * share, math.log(1.0 / alpha)
+    def is_not_over(shift: Ints) -> npt.NDArray[np.bool_]:
+        return _product(base_more, own_less, before + shift[..., None, None]) >= math.log(1.0 / alpha)
 
-    def shown(hits: Floats) -> npt.NDArray[np.bool_]:
-        return _log_mixture(hits, rows, prior) - _log_likelihood(hits, rows, np.asarray(share)) >= needed
-
-    few = np.floor(_last_excluded(np.zeros_like(rows), middle, shown, precision=0.5))  # hits are whole
-    few += (few + 1.0 <= middle) & shown(np.minimum(few + 1.0, rows))
-    many = np.ceil(_last_excluded(rows, middle, shown, precision=0.5))
-    many -= (many - 1.0 >= middle) & shown(np.maximum(many - 1.0, 0.0))
-    return np.where(shown(few), few, -1.0), np.where(shown(many), many, rows + 1.0)
+    low = _largest_shift(is_over, own.shape[:-2])
+    return low, -_largest_shift(lambda shift: is_not_over(-shift), own.shape[:-2])
 
 
 def sample_ratio(counts: Any, weights: Any, strength: float = 100.0) -> Floats:
@@ -308,9 +300,9 @@ def _constrained(
     return base + rise, base
 
 
-def _last_excluded(start: Floats, inside: Floats, excluded: Any, precision: float = _FINE) -> Floats:
+def _last_excluded(start: Floats, inside: Floats, excluded: Any) -> Floats:
     """The value next to `inside` that is excluded, between it and `start`; `start` where that is not excluded. It is
-    excluded for sure, and at most `precision` further out than need be.
+    excluded for sure, and at most `_FINE` further out than need be.
 
     `excluded` takes values (..., *start.shape). Few intervals are cut into many parts at a time, many into two.
     """
@@ -320,7 +312,7 @@ def _last_excluded(start: Floats, inside: Floats, excluded: Any, precision: floa
     inner_cuts = (np.arange(1, parts) / parts).reshape(-1, *(1,) * outer.ndim)
     for _ in range(_STEPS):
         width = inner - outer
-        if np.all(np.abs(width) <= precision):
+        if np.all(np.abs(width) <= _FINE):
             break
         is_excluded = excluded(outer + width * inner_cuts)
         last = np.logical_and.accumulate(is_excluded, axis=0).sum(axis=0)
@@ -345,14 +337,44 @@ def _radius(time: Floats, spread: Floats, alpha: float) -> Floats:
     )
 
 
-def _over(histogram: Floats) -> Floats:
-    """Counts over the upper end of each bin."""
-    summed: Floats = np.asarray(histogram, dtype=np.float64)
-    return np.asarray(summed.sum(axis=-1, keepdims=True) - np.cumsum(summed, axis=-1))
+def _share_evidence(histogram: Floats, share: float) -> tuple[Floats, Floats]:
+    """Logarithms (..., K, bins + 1) of test martingales that more, and that less, than `share` of the values lie over
+    the lower end of each bin, and over the upper end of the last: a likelihood mixed over some shares on one side, over
+    that of `share`. For shares on the other side its mean falls."""
+    rows = histogram.sum(axis=-1, keepdims=True)
+    over = np.concatenate([rows, rows - np.cumsum(histogram, axis=-1)], axis=-1)
+    more, less = (_mixed_ratio(over, rows, share, factors) for factors in (MORE, LESS))
+    return more, less
 
 
-def _over_bin(over: Floats, rows: Floats, places: Ints) -> Floats:
-    """Counts over the upper ends of these bins: all rows below the first bin, none above the last."""
-    last = over.shape[-1] - 1
-    taken = np.take_along_axis(over, np.clip(places, 0, last), axis=-1)
-    return np.where(places < 0, rows[..., None], np.where(places > last, 0.0, taken))
+def _mixed_ratio(hits: Floats, rows: Floats, share: float, factors: Mapping[float, float]) -> Floats:
+    """Logarithm of the likelihood mixed over `share` times each of the factors, by their weights, over that of
+    `share`."""
+    parts = []
+    for factor, weight in factors.items():
+        hit, miss = math.log(factor), math.log1p(-share * factor) - math.log1p(-share)
+        parts.append(hits * (hit - miss) + rows * miss + math.log(weight))
+    largest = np.maximum.reduce(parts)
+    return np.asarray(largest + np.log(sum(np.exp(part - largest) for part in parts)))
+
+
+def _product(at_edge: Floats, shifted: Floats, places: Ints) -> Floats:
+    """Logarithm (...) of the product over periods of the least product of two martingales over all edges; the second is
+    taken at `places`, the nearest it has."""
+    taken = np.take_along_axis(shifted, np.broadcast_to(np.clip(places, 0, shifted.shape[-1] - 1), at_edge.shape), -1)
+    least = (at_edge + taken).min(axis=-1)
+    return np.asarray(
+        least[..., 0]
+        if least.shape[-1] == 1
+        else np.logaddexp(0.0, least).sum(axis=-1) - (least.shape[-1] * math.log(2.0))
+    )
+
+
+def _largest_shift(is_shown: Callable[[Ints], npt.NDArray[np.bool_]], shape: tuple[int, ...]) -> Ints:
+    """The largest shift (...) up to `REACH` that is shown, where all smaller ones are, too; -REACH where none is."""
+    shown, not_shown = np.full(shape, -REACH), np.full(shape, REACH + 1)
+    while np.any(not_shown - shown > 1):
+        middle = (shown + not_shown) // 2
+        is_middle = is_shown(middle)
+        shown, not_shown = np.where(is_middle, middle, shown), np.where(is_middle, not_shown, middle)
+    return shown

@@ -63,7 +63,8 @@ from churn_assets.serving.releases.handler import ReleaseHandlers
 from churn_assets.serving.routing.models import ServedModel
 from churn_assets.serving.routing.router import Arm, Router
 from churn_assets.serving.routing.split import score_many, score_one
-from churn_assets.serving.worker import Worker, log_event
+from churn_assets.serving.worker import Worker
+from churn_assets.structured_log import log_event
 
 BENTOML_FILES = ("/static_content/", "/assets/")  # the files of the page /docs
 _FILE_METHODS = ("GET", "HEAD")
@@ -388,9 +389,9 @@ class Handlers:
 
     async def index(self, request: Request) -> Response:
         """The page for people."""
-        watcher = self._worker.watcher
+        watcher, dashboard = self._worker.watcher, self._worker.home_settings.dashboard_url
         nonce = token_urlsafe(16)
-        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing, nonce)
+        page = await asyncio.to_thread(index_page, watcher.current, watcher.missing, nonce, dashboard)
         return HTMLResponse(page, headers=page_headers(nonce))
 
     async def docs(self, request: Request) -> Response:

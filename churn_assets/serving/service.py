@@ -38,8 +38,9 @@ from churn_assets.serving.server.process import (
     name_supervisor,
 )
 from churn_assets.serving.server.tls import TlsHandshake, TlsLifespan, check_certificate
-from churn_assets.serving.worker import Worker, log_event
+from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
+from churn_assets.structured_log import log_event
 
 if TYPE_CHECKING:
     from churn_assets.serving.open_inference.grpc_server import GrpcServer

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import json
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -22,7 +20,7 @@ from churn_assets.errors import KeysUnreadable, LogError, Violation
 from churn_assets.prediction_log.records import OTHER, Rejections, encode_line
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.prediction_log.writer import LogWriter
-from churn_assets.promotion.rollout.guard import ReleaseGuard
+from churn_assets.promotion.rollout.guard import LOOK_S, ReleaseGuard
 from churn_assets.release.policy import Policy
 from churn_assets.serving.authorization import admit
 from churn_assets.serving.explanations.client import ExplanationProcess
@@ -34,16 +32,15 @@ from churn_assets.serving.routing.models import find_bundle, named_bundle
 from churn_assets.serving.routing.router import Router
 from churn_assets.serving.routing.watcher import LoadedModel, ModelWatcher, PolicyFile, WatcherEvents
 from churn_assets.serving.server.connections import ConnectionLimits, Connections
-from churn_assets.serving.server.process import LOGGER, free_memory
+from churn_assets.serving.server.process import free_memory
 from churn_assets.serving.shadow.client import Shadow
 from churn_assets.settings import ServingSettings, Settings
+from churn_assets.structured_log import log_event, make_logger
 
 KEYS_S = 0.5  # between two looks at the keys: a revoked one is refused within a second
 COUNTS_S = 1.0  # between two writes of the counts of a release
-GUARD_S = 2.0  # between two looks at the guardrails of a release, by all workers together: some 4 ms of Python
 LOG_S = 1.0  # between two looks at whether the prediction log can be written
 REPORT_S = 10.0  # how often refusals are summed up in service log and prediction log
-_FACTS = "facts"
 
 
 class Worker:
@@ -68,14 +65,16 @@ class Worker:
             home=self.home,
             policies=PolicyFile(self.home) if follows_pointer else None,
         )
-        self.shadow = Shadow(settings, self._shadow_policy, self.metrics, self._report_shadow)
         report = partial(log_event, self.logger)
         # An instance that may not write its home leaves releases and the loop to the host that may; a packed bundle
         # has no releases.
         self.leads = os.access(home.home, os.W_OK) or not home.home.exists()
-        self.guard = ReleaseGuard(home, report, every_s=0.75 * GUARD_S) if follows_pointer and self.leads else None
+        self.guard = ReleaseGuard(home, report, every_s=0.75 * LOOK_S) if follows_pointer and self.leads else None
+        self.shadow = Shadow(
+            settings, self._shadow_policy, self.metrics, self._report_shadow, judges=self.guard is not None
+        )
         segment = Segment(
-            home.predlog_dir,
+            home.segments_dir,
             settings.log_segment_bytes,
             settings.log_segment_s,
             report=self._report_segment,
@@ -106,7 +105,7 @@ class Worker:
         checks = [self._repeat(self._check_model, self.settings.poll_s) for _ in range(2)]
         checks += [self._repeat(self._check_keys, KEYS_S), self._repeat(self._write_counts, COUNTS_S)]
         if self.leads:
-            checks += [self._repeat(self.loop.check, WATCH_S), self._repeat(self._check_release, GUARD_S)]
+            checks += [self._repeat(self.loop.check, WATCH_S), self._repeat(self._check_release, LOOK_S)]
         else:
             log_event(self.logger, logging.INFO, "the home is read-only: releases and the loop are watched elsewhere")
         tasks = (*checks, self._report_refusals(), self._watch_log(), self.connections.watch(), self.shadow.run())
@@ -192,7 +191,8 @@ class Worker:
         self.watcher.check()
 
     def _check_release(self) -> None:
-        if self.guard is not None:
+        """Look at the guardrails, unless the shadow process does: there no request waits for the interpreter."""
+        if self.guard is not None and not self.shadow.is_judging:
             self.guard.check()
 
     def _write_counts(self) -> None:
@@ -295,37 +295,3 @@ class _ModelEvents(WatcherEvents):
     def refused(self, reason: str) -> None:
         """Say why."""
         log_event(self._logger, logging.ERROR, "model refused", reason=reason)
-
-
-class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what is passed as `extra={"facts": {...}}` becomes fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its newline."""
-        fields = {
-            "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "event": record.getMessage(),
-            "worker": os.getpid(),
-            **getattr(record, _FACTS, {}),
-        }
-        if record.exc_info:
-            fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
-
-
-def make_logger(level: str) -> logging.Logger:
-    """The service's logger: JSON lines on stderr. BentoML's own loggers stay as they are."""
-    logger = logging.getLogger(LOGGER)
-    logger.setLevel(level)
-    logger.propagate = False
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logger.handlers[:] = [handler]
-    return logger
-
-
-def log_event(logger: logging.Logger, level: int, event: str, /, **facts: object) -> None:
-    """Log an event with its facts."""
-    if logger.isEnabledFor(level):
-        logger.log(level, event, extra={_FACTS: facts})

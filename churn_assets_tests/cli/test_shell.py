@@ -154,13 +154,39 @@ def test_the_lists_of_dependencies_are_in_order():
         assert names == sorted(names)
 
 
+GROUPS = PYPROJECT["dependency-groups"]
+
+
+def names_of_group(name: str) -> list[str]:
+    return [
+        each
+        for entry in GROUPS[name]
+        for each in (names_of_group(entry["include-group"]) if isinstance(entry, dict) else [entry])
+    ]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_what_an_image_installs_is_a_dependency_and_pinned(name):
+    required = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
+    listed = [entry for entry in GROUPS[name] if isinstance(entry, str)]
+    assert listed == sorted(listed)
+    assert set(names_of_group(name)) <= required | {"xgboost-cpu"}
+    assert set(names_of_group(name)) <= set(pins())
+
+
+def test_the_pipeline_installs_every_dependency():
+    required = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
+    # The build of XGBoost without a GPU has the same module.
+    assert required - set(names_of_group("pipeline")) == {"xgboost"}
+
+
 # -- nothing of this machine -------------------------------------------------------------------------
 
-# Written in pieces, so that this file does not find itself.
+# Written in pieces, so that this file does not find itself. A container's /tmp is no place of this machine.
 MACHINE = [
     "/" + "work" + "/", "/" + "root" + "/", "/" + "home" + "/[a-z]+/", "/" + "opt" + "/(wheels|pypi)",
     "pypi" + r"\.org", "files" + r"\.pythonhosted", "registry" + r"\.npmjs", "deb" + r"\.debian\.org",
-    "storage" + r"\.googleapis", "/" + "tmp" + "/(?!bash)",
+    "storage" + r"\.googleapis", "/" + "tmp" + "/(?!bash|bentoml)",
 ]  # fmt: skip
 
 

@@ -9,13 +9,17 @@ import pytest
 
 from churn_assets.settings import Settings
 from churn_assets_tests.dashboard.browser import Visitor, visit
-from churn_assets_tests.test_home_0_1 import unpack
+from churn_assets_tests.dashboard.reports import write_figures
+from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING, unpack
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The home that release 0.1 left, for tests that only read."""
-    return unpack(tmp_path_factory.mktemp("dashboard"))
+    """The home that release 0.1 left, with reports of two models, for tests that only read."""
+    settings = unpack(tmp_path_factory.mktemp("dashboard"))
+    for version in (CHAMPION, WAITING):
+        write_figures(settings, version)
+    return settings
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from churn_assets.access.keys import KeyStore
 from churn_assets.prediction_log.warehouse.read import tail
 from churn_assets.scoring.budget import plan_call_list
-from churn_assets_tests.dashboard.browser import NOW, visit
+from churn_assets_tests.dashboard.browser import NOW, read, visit
 from churn_assets_tests.test_home_0_1 import CHAMPION, FIRST
 
 EVIL = "=HYPERLINK(<b>1)"
@@ -124,43 +124,67 @@ def test_a_customer_has_the_row_the_scores_and_the_outcomes(visitor, listed):
     visitor.get("/customer", 404)
 
 
-def marked(visitor, listed_id, **changed):
-    path = f"/customer?id={listed_id}"
-    form = {**visitor.get(path).form("/contacts"), "by": "Ana", "event": "contacted", **changed}
-    form.pop("id", None)
-    return form
+def form_of(visitor, path, mark):
+    """The form that records contacts, with a name and the value of a button."""
+    return {**visitor.get(path).form("/contacts"), "by": "Ana", "mark": mark}
 
 
-def test_a_contact_goes_to_the_log_once_and_is_shown_at_once(settings, listed):
+@pytest.mark.parametrize("event", ["contacted", "offered", "saved"])
+def test_a_contact_goes_to_the_log_once_and_is_shown_at_once(settings, listed, event):
     visitor, customer = visit(settings), listed[0]["customer_id"]
-    form = marked(visitor, customer)
-    assert "was contacted was recorded, by Ana" in visitor.post("/contacts", form, 200).text
+    assert visitor.json("/calls.json")["first"][0]["customer_id"] == customer
+    form = form_of(visitor, "/calls?band=high", f"{event} {customer}")
+    done = visitor.post("/contacts", form, 200)
+    assert f"was {event} was recorded, by Ana" in done.text
+    assert next(address for address in read(done).addresses if address.startswith("/calls?")).endswith(
+        "band=high&capacity=1000&part=1"
+    )
     assert "had been recorded already" in visitor.post("/contacts", form, 200).text
     contact = json.loads(tail(settings.predlog_dir, 1)[0].json)
     at = NOW.replace(second=0, microsecond=0)
     assert (contact["kind"], contact["customer_id"], contact["event"], contact["who"]) == (
-        "contact", customer, "contacted", "Ana"
+        "contact", customer, event, "Ana"
     )  # fmt: skip
     assert dt.datetime.fromisoformat(contact["contacted_at"]) == at
     marks = visitor.json(f"/customer.json?id={customer}")["marks"]
-    assert [(mark["event"], mark["who"]) for mark in marks] == [("contacted", "Ana")]
-    assert visitor.json("/calls.json")["rows"][0]["marks"] == marks
+    assert [(mark["event"], mark["who"]) for mark in marks] == [(event, "Ana")]
+    page = visitor.json("/calls.json")
+    assert page["rows"][0]["marks"] == marks
+    assert customer not in {row["customer_id"] for row in page["first"]}
 
 
-@pytest.mark.parametrize("changed", [{"event": "control"}, {"customer": ""}, {"by": " "}])
-def test_a_contact_that_does_not_say_who_or_what_is_refused(settings, listed, changed):
+def test_the_first_are_the_best_of_the_plan_with_a_button_for_each_event(settings, listed):
     visitor = visit(settings)
+    first = visitor.json("/calls.json?capacity=4")["first"]
+    assert [row["customer_id"] for row in first] == [row["customer_id"] for row in listed[:4]]
+    assert len(visitor.json("/calls.json")["first"]) == 10
+    text = visitor.client.get("/calls?capacity=4").text
+    for event in ("contacted", "offered", "saved"):
+        assert text.count(f'value="{event} {first[0]["customer_id"]}"') == 2, "among the first, and in the list"
+
+
+@pytest.mark.parametrize("changed", [{"mark": "control {}"}, {"mark": "contacted "}, {"mark": ""}, {"by": " "}])
+def test_a_contact_that_does_not_say_who_or_what_is_refused(settings, listed, changed):
+    visitor, customer = visit(settings), listed[0]["customer_id"]
     before = tail(settings.predlog_dir, 1)
-    visitor.post("/contacts", marked(visitor, listed[0]["customer_id"], **changed), 422)
+    form = form_of(visitor, f"/customer?id={customer}", f"contacted {customer}")
+    visitor.post("/contacts", {**form, **{name: text.format(customer) for name, text in changed.items()}}, 422)
     assert tail(settings.predlog_dir, 1) == before
+
+
+def test_the_answer_of_a_contact_leads_to_no_other_site(settings, listed):
+    visitor, customer = visit(settings), listed[0]["customer_id"]
+    form = form_of(visitor, f"/customer?id={customer}", f"contacted {customer}")
+    assert "evil" not in visitor.post("/contacts", {**form, "back": "https://evil.example"}, 200).text
 
 
 def test_a_contact_needs_the_scope_feedback(settings, listed):
     now = dt.datetime.now(dt.UTC)
     _, viewer = KeyStore(settings.home).create("ben", ("view",), None, now)
     key, caller = KeyStore(settings.home).create("ana", ("view", "feedback"), None, now)
-    client, fields = visit(settings).client, {"customer": listed[0]["customer_id"], "event": "offered"}
+    client, fields = visit(settings).client, {"mark": f"offered {listed[0]['customer_id']}"}
     assert client.post("/contacts", data=fields, headers={"X-API-Key": viewer}).status_code == 403
+    assert 'name="mark"' not in client.get("/calls", headers={"X-API-Key": viewer}).text
     assert client.post("/contacts", data=fields, headers={"X-API-Key": caller}).status_code == 200
     assert json.loads(tail(settings.predlog_dir, 1)[0].json)["who"] == f"ana (key {key.id})"
 

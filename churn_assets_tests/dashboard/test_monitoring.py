@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import duckdb
 import numpy as np
@@ -36,13 +37,19 @@ def test_a_window_is_shown_as_its_files_have_it(visitor, made, window):
     assert [entry["window"] for entry in page["windows"]] == list(range(1, WINDOWS + 1))
 
 
-def test_the_distribution_counts_the_customers_of_the_window_and_the_training_rows(visitor, made, log):
-    page = visitor.json("/monitoring.json?window=4&column=avgorder")
-    shown, window = page["distribution"], window_file(made, 4, "window.json")
+def rows_of(made, window):
+    """SQL that is true for the answers of a window."""
+    stored = window_file(made, window, "window.json")
+    return f"fingerprint = '{FINGERPRINT}' AND seq BETWEEN {stored['from_seq']} AND {stored['to_seq']}"
+
+
+@pytest.mark.parametrize(("segment", "where"), [("", "true"), ("&segment=paperless%3Dyes", "x_paperless")])
+def test_the_distribution_counts_the_customers_of_the_window_and_the_training_rows(visitor, made, log, segment, where):
+    page = visitor.json(f"/monitoring.json?window=4&column=avgorder{segment}")
+    shown = page["distributions"][0]
     values = log.execute(
-        "SELECT arg_max(x_avgorder, seq) FROM predictions WHERE fingerprint = ? AND seq BETWEEN ? AND ? "
-        "GROUP BY coalesce(customer_id, prediction_id)",
-        [FINGERPRINT, window["from_seq"], window["to_seq"]],
+        f"SELECT arg_max(x_avgorder, seq) FROM predictions WHERE {rows_of(made, 4)} AND {where} "
+        "GROUP BY coalesce(customer_id, prediction_id)"
     ).fetchall()
     numbers = np.array([value for (value,) in values if value is not None])
     edges = np.array(shown["edges"])
@@ -55,13 +62,67 @@ def test_the_distribution_counts_the_customers_of_the_window_and_the_training_ro
     assert sum(shown["reference"]) == pytest.approx(1.0)
 
 
-def test_levels_are_a_table_of_shares(visitor):
-    page = visitor.json("/monitoring.json?window=4&column=favday")
-    shown = page["distribution"]
-    assert not shown["edges"]
-    assert sum(level["window"] for level in shown["levels"]) == pytest.approx(1.0)
-    text = visitor.get("/monitoring?window=4&column=favday").text
-    assert all(level["level"] in text for level in shown["levels"])
+def test_every_column_of_the_report_has_its_distribution(visitor):
+    page = visitor.json("/monitoring.json?window=4&every=1")
+    drifted = page["detail"]["entry"]["drifted"]
+    assert {d["column"] for d in page["distributions"]} == set(page["columns"]) > set(drifted) - {"(score)"}
+    assert page["columns"][0] in drifted
+    levels = next(d for d in page["distributions"] if d["column"] == "favday")
+    assert not levels["edges"]
+    assert sum(level["window"] for level in levels["levels"]) == pytest.approx(1.0)
+    text = visitor.get("/monitoring?window=4&every=1").text
+    assert all(level["level"] in text for level in levels["levels"])
+
+
+def test_the_score_of_a_segment_is_that_of_its_customers(visitor, made, log):
+    every, some = (visitor.json(f"/monitoring.json?{query}")["scores"] for query in ("", "segment=favday%3DMonday"))
+    drift = window_file(made, 4, "drift.json")
+    assert (every[3]["customers"], every[3]["mean_score"]) == (drift["customers"], drift["score"]["mean"])
+    (row,) = log.execute(
+        "SELECT count(*), avg(score), avg(decision::INT) FROM predictions WHERE x_favday = 'Monday' AND seq IN ("
+        f"SELECT max(seq) FROM predictions WHERE {rows_of(made, 4)} GROUP BY coalesce(customer_id, prediction_id))"
+    ).fetchall()
+    assert (some[3]["customers"], some[3]["positive_share"]) == (row[0], row[2])
+    assert some[3]["mean_score"] == pytest.approx(row[1])
+
+
+def test_drift_events_are_the_columns_that_drifted_in_the_windows(visitor, made):
+    events = visitor.json("/monitoring.json")["events"]
+    files = {window: window_file(made, window, "drift.json") for window in range(1, WINDOWS + 1)}
+    drifted = {
+        (window, c["column"]): (c["p_value"], c["effect"], c["effect_measure"])
+        for window, file in files.items()
+        for c in file["columns"]
+        if c["column"] in file["drifted"]
+    }
+    assert {(e["window"], e["column"]): (e["p_value"], e["effect"], e["effect_measure"]) for e in events} == drifted
+    assert [e["window"] for e in events] == sorted((e["window"] for e in events), reverse=True)
+
+
+def test_the_newest_rows_beyond_the_training_rows_are_shown(settings):
+    changed(settings, "UPDATE predictions SET x_avgorder = 1e6 WHERE seq IN (SELECT max(seq) FROM predictions)")
+    newest = visit(settings).json("/monitoring.json?every=1")["windows"][-1]["window"]
+    changed(settings, f"UPDATE predictions SET x_avgorder = 1e6 WHERE seq = {last_seq(settings, newest)}")
+    visitor = visit(settings)
+    (row,) = visitor.json("/monitoring.json")["outliers"]
+    (cell,) = row["cells"]
+    assert (cell["column"], cell["value"]) == ("avgorder", 1e6)
+    assert 0 < cell["low"] < cell["high"] < 1e6
+    assert row["prediction_id"] in visitor.get("/monitoring").text
+
+
+def last_seq(settings, window):
+    return window_file(settings, window, "window.json")["to_seq"]
+
+
+def changed(settings, sql):
+    """Replace the published copy by one that this SQL has changed."""
+    published, copy = settings.warehouse_dir / "published.duckdb", settings.warehouse_dir / "copy.duckdb"
+    shutil.copy(published, copy)
+    copy.chmod(0o644)
+    with duckdb.connect(str(copy)) as log:
+        log.execute(sql)
+    copy.replace(published)
 
 
 def test_the_service_is_that_of_the_log_in_the_days_chosen(visitor, log):
@@ -73,6 +134,22 @@ def test_the_service_is_that_of_the_log_in_the_days_chosen(visitor, log):
     assert page["latency"][0] == {"from_ms": 0.0, "answers": fast}
     assert sum(entry["answers"] for entry in page["latency"]) == INGESTED
     assert sum(hour["answers"] for hour in page["hours"]) == INGESTED
+    assert [(s["status"], s["answers"], s["p99_ms"]) for s in page["statuses"]] == [("ok", INGESTED, p99)]
+
+
+def test_refused_requests_are_counted_by_cause_and_hour(settings):
+    changed(
+        settings,
+        "INSERT INTO rejections SELECT 1, '2026-11-26 09:00', '2026-11-26 09:01', 'w', cause, n, 's' "
+        "FROM (VALUES ('busy', 3), ('invalid', 4)) r(cause, n)",
+    )
+    page = visit(settings).json("/monitoring.json?segment=favday%3DMonday")["service"]
+    assert [(r["cause"], r["requests"], r["is_fault"]) for r in page["refusals"]] == [
+        ("invalid", 4, False), ("busy", 3, True)
+    ]  # fmt: skip
+    assert (page["requests"]["refused"], page["requests"]["faults"]) == (7, 3)
+    assert sum(hour["refused"] for hour in page["hours"]) == 7
+    assert 0 < sum(hour["answers"] for hour in page["hours"]) < INGESTED
 
 
 @pytest.mark.parametrize(
@@ -81,6 +158,8 @@ def test_the_service_is_that_of_the_log_in_the_days_chosen(visitor, log):
         ("window=99", 404, "there is no window '99'"),
         ("window=<b>", 404, "there is no window '<b>'"),
         ("column=nothing", 404, "there is no column 'nothing'"),
+        ("segment=favday%3D<b>", 400, "there is no segment 'favday=<b>'"),
+        ("segment=esent%3D1", 400, "there is no segment 'esent=1'"),
         ("days=365", 400, "days is '365', expected one of: 1, 7, 30"),
     ],
 )

@@ -12,12 +12,12 @@ import pytest
 
 from churn_assets.dashboard.pages.registry import PAGES
 from churn_assets_tests.dashboard.browser import numbers_in, read
-from churn_assets_tests.test_home_0_1 import CHAMPION
+from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING
 from churn_assets_tests.test_imports import HEAVY
 
 CUSTOMER = "C00000214"  # the first of the list
-LISTS = ("/calls", "/customer", "/try")
-QUERIES = {"/customer": f"?id={CUSTOMER}"}
+LISTS = ("/calls", "/customer", "/try", "/compare")
+QUERIES = {"/customer": f"?id={CUSTOMER}", "/compare": f"?a={CHAMPION}&b={WAITING}"}
 PATHS = {
     page.path: tuple(path.format(version=CHAMPION) + QUERIES.get(page.path, "") for path in (page.path, page.json_path))
     for page in PAGES
@@ -61,25 +61,34 @@ def test_an_unknown_page_is_one(visitor):
     assert visitor.client.get("/static/htmx.js").status_code == 404
 
 
-def loaded_for(made, *paths: str) -> set[str]:
-    """The heavy libraries that a fresh process has after these pages."""
-    script = (
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from churn_assets.settings import Settings\n"
-        "from churn_assets_tests.dashboard.browser import visit\n"
-        "home, contract, paths = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]\n"
-        "visitor = visit(Settings(root=home, home=home, contract_path=contract))\n"
-        "for path in paths: visitor.get(path)\n"
-        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
-    )
-    command = [sys.executable, "-c", script, str(made.home), str(made.contract_path), *paths]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout)) & HEAVY
+_VISITS = """
+import json, sys
+from pathlib import Path
+from churn_assets.settings import Settings
+from churn_assets_tests.dashboard.browser import visit
+home, contract, *groups = sys.argv[1:]
+visitor = visit(Settings(root=Path(home), home=Path(home), contract_path=Path(contract)))
+for group in groups:
+    for path in group.split():
+        visitor.get(path)
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
 
 
 def test_no_page_loads_a_heavy_library(made):
-    """But what reads the list of calls: Arrow itself imports pandas to make an array of Python's values."""
+    """But what reads tables of customers: Arrow itself imports pandas to make an array of Python's values."""
     pages = {path: page for path, (page, _) in PATHS.items()}
-    assert loaded_for(made, *(page for path, page in pages.items() if path not in LISTS)) == set()
-    assert loaded_for(made, *(pages[path] for path in LISTS)) <= {"pandas"}
+    others, lists = [page for path, page in pages.items() if path not in LISTS], [pages[path] for path in LISTS]
+    command = [
+        sys.executable,
+        "-c",
+        _VISITS,
+        str(made.home),
+        str(made.contract_path),
+        " ".join(others),
+        " ".join(lists),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    of_others, of_all = (set(json.loads(line)) & HEAVY for line in done.stdout.splitlines())
+    assert of_others == set()
+    assert of_all <= {"pandas"}

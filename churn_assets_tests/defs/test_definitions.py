@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from churn_assets.contract.load import load_contract
+from churn_assets.dashboard.pages.registry import PAGES
 from churn_assets.definitions import build
+from churn_assets.defs.policy import DASHBOARD_PAGES
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.home import ROOT, settings
 
@@ -65,6 +68,14 @@ def test_every_table_has_a_schema_from_the_contract(graph, name):
     schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
     assert schema.columns
     assert all(column.description for column in schema.columns)
+
+
+def test_assets_name_the_page_of_the_dashboard_that_shows_them(tmp_path, graph):
+    assert set(DASHBOARD_PAGES) <= set(NAMES)
+    assert set(DASHBOARD_PAGES.values()) <= {page.path for page in PAGES}
+    assert graph.get(dg.AssetKey("risk_list")).metadata["dashboard"].value == "http://localhost:3001/calls"
+    hidden = build(replace(settings(tmp_path / "none"), dashboard_url="")).resolve_asset_graph()
+    assert "dashboard" not in hidden.get(dg.AssetKey("risk_list")).metadata
 
 
 def test_lineage_reaches_columns_that_exist(graph):

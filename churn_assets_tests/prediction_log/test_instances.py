@@ -26,7 +26,7 @@ def line(name):
 
 def written(of, instance, *names, **options):
     """A segment of an instance with a row for each name, open."""
-    segment = Segment(of.predlog_dir, instance=instance, **options)
+    segment = Segment(of.predlog_dir / instance, instance=instance, **options)
     for name in names:
         segment.append(line(name))
     return segment
@@ -97,7 +97,7 @@ def test_a_lock_that_reaches_the_ingest_protects_a_worker_that_was_stopped_for_l
 def test_an_instance_hands_over_at_once_what_its_own_processes_left_and_nothing_else(tmp_path):
     of = settings(tmp_path)
     own, other, none = (left_behind(of, instance, f"p{instance}") for instance in ("web-0", "web-1", ""))
-    assert adopt_orphans(Segment(of.predlog_dir, instance="web-0").folder) == 1
+    assert adopt_orphans(of.predlog_dir / "web-0") == 1
     assert [path.exists() for path in (own, other, none)] == [False, True, True]
     assert ingest(dataclasses.replace(of, instance="web-1"), STORE).predictions == 3
 
@@ -138,6 +138,6 @@ def test_the_folder_of_an_instance_goes_once_it_is_empty_and_was_silent_for_a_we
     (of.predlog_dir / "full" / f"a@full{OPEN}").write_bytes(line("q"))
     for name in ("gone", "idle", "full"):
         age(of.predlog_dir / name, WEEK_S + 60)
-    Segment(of.predlog_dir, instance="idle").hand_over_if_due()  # a worker without rows does this each second
+    Segment(of.predlog_dir / "idle", instance="idle").hand_over_if_due()  # a worker without rows does this each second
     ingest(of, STORE)
     assert sorted(path.name for path in of.predlog_dir.iterdir() if path.is_dir()) == ["full", "idle", "young"]

@@ -12,31 +12,37 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dagster import DagsterRunStatus as Status
 
-from churn_assets.contract.limits import Monitoring
+from churn_assets.contract.limits import Monitoring, Release
 from churn_assets.defs.promotion.sensors import CHALLENGER, REQUEST, record_failure, runs_to_promote, runs_to_retrain
 from churn_assets.errors import RollbackRefused, TransitionRefused
 from churn_assets.promotion.champion import ChampionMoves
 from churn_assets.promotion.ledger import IN_FLIGHT, Ledger
-from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion
+from churn_assets.promotion.pointer import POINTER, Champion, ChampionPointer, read_champion, require_champion
 from churn_assets.promotion.records import MonitoredWindow, MonitoringSummary, Person
+from churn_assets.promotion.releases import LOOP, Releases
 from churn_assets.promotion.retraining import ExternalTrigger
 from churn_assets.promotion.service import PromotionService
+from churn_assets.release.policy import Policy, read_policy
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash, seal, verify
 from churn_assets_tests.promotion.dagster_model import ENDED, UNDER_WAY, Dagster, Fate, Killed, Run
 from churn_assets_tests.promotion.dagster_model import LIMITS as RUN_LIMITS
 from churn_assets_tests.promotion.homes import FakeRegistry, verdict
+from churn_assets_tests.scoring.tiny import CONTRACT
 
 LIMITS = Monitoring(cooldown_days=0.2, label_floor=10, labels_to_retrain=40)
+STEPWISE = replace(CONTRACT, release=Release(canary_weights=(0.05, 0.5, 1.0), rollout="canary"))
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+Rollout = Literal["direct", "canary"]
 
 
 class KilledLedger(Ledger):
@@ -68,17 +74,28 @@ class KilledPointer(ChampionPointer):
         temporary.replace(self.home / POINTER)
         self._fate.step()
 
+    def write_policy(self, policy: Policy) -> None:
+        self._fate.step()
+        super().write_policy(policy)
+        self._fate.step()
+
 
 class Loop:
-    """One home, its daemon and its people; `play` runs a schedule to its end and looks after every act."""
+    """One home, its daemon and its people; `play` runs a schedule to its end and looks after every act.
 
-    def __init__(self, home: Path, seed: int) -> None:
+    With `rollout` "canary" what the gate approves is let in step by step, watched by a service that goes on or ends it.
+    """
+
+    def __init__(self, home: Path, seed: int, rollout: Rollout = "direct") -> None:
+        self.rollout = rollout
         self.settings = Settings(root=home, home=home, contract_path=home / "none.toml")
         self.rng, self.fate, self.now = random.Random(seed), Fate(), STARTED_AT
         self.ledger = KilledLedger(self.settings.ledger_path, self.fate)
         pointer = KilledPointer(home, self.fate)
         self.service = PromotionService(self.settings, self.ledger, pointer, FakeRegistry(), lambda: self.now)
         self.moves = ChampionMoves(self.settings.bundles_dir, self.ledger, pointer, lambda: self.now)
+        self.releases = Releases(self.settings, self.ledger, pointer, lambda: self.now, lambda: STEPWISE)
+        self.ends: Counter[str] = Counter()  # of canaries, by outcome
         self.runs = Dagster(self.fate)
         self.canceled: set[str] = set()  # requests whose run a person has canceled
         self.kills = 0
@@ -107,6 +124,11 @@ class Loop:
             check=lambda folder: None,
         )
         return path.name, f"bundles/{path.name}", bundle_hash(path)
+
+    def train_by_hand(self) -> None:
+        """`churn run` makes a challenger that nobody has asked for."""
+        version, path, sha256 = self.bundle()
+        self.ledger.add_challenger(version, path, sha256, None, None, self.now)
 
     def monitor(self, requested: ExternalTrigger | None = None) -> None:
         champion = read_champion(self.settings.home)
@@ -227,7 +249,7 @@ class Loop:
     def promote(self, run: Run) -> Iterator[None]:
         self.service.recover()
         found = self.ledger.challenger(run.tags[CHALLENGER])
-        if found.status not in ("waiting_gate", "approved"):
+        if found.status not in ("waiting_gate", "approved") or (found.status == "approved" and self.canary):
             return
         yield
         if self.rng.random() < 0.15:
@@ -236,17 +258,42 @@ class Loop:
         if passed:
             self.passed.add((found.version, found.bundle_sha256))
         needs_person = self.rng.choice([False, True])
-        found = self.ledger.record_verdict(
-            found.version, verdict(found.version, passed), needs_person=needs_person, at=self.now
-        )
+        judged = replace(verdict(found.version, passed), champion=require_champion(self.settings.home).version)
+        found = self.ledger.record_verdict(found.version, judged, needs_person=needs_person, at=self.now)
         yield
-        if found.status == "approved":
+        if found.status == "approved" and self.rollout == "canary":
+            if self.canary is None:
+                self.were.add(found.version)
+                self.releases.canary(found.version, LOOP, "the gate has passed it")
+        elif found.status == "approved":
             assert (found.version, found.bundle_sha256) in self.passed
             by = str(found.approved_by)
             to = Champion(found.version, found.bundle, "f" * 64, None, self.now, by, "promoted")
             self.were.add(found.version)
             self.moves.move(to, "promotion", by, "promoted")
         yield
+
+    @property
+    def canary(self) -> Policy | None:
+        """The policy of a canary that runs."""
+        policy, champion = read_policy(self.settings.home), require_champion(self.settings.home)
+        return policy if policy and policy.kind == "canary" and policy.champion.version == champion.version else None
+
+    def watch_canary(self) -> None:
+        """The guard of the service looks, or a person does."""
+        self.guard(self.rng.choice(["advance"] * 9 + ["rolled_back", "inconclusive", "by a person"]))
+
+    def guard(self, move: str) -> None:
+        policy = self.canary
+        if policy is None:
+            return
+        with suppress(TransitionRefused):  # what a dead process left was finished first
+            if move == "advance":
+                self.releases.advance(policy.id)
+            elif move == "by a person":
+                self.releases.rollback("ana", "complaints", policy.id)
+            else:
+                self.releases.end(policy.id, "rolled_back" if move == "rolled_back" else "inconclusive", "errors rise")
 
     def person(self) -> None:
         waiting = self.ledger.challengers("waiting_approval")
@@ -259,11 +306,12 @@ class Loop:
 
     def go_back(self) -> None:
         done = [move.to.version for move in self.ledger.moves() if move.status == "done"]
-        to = self.rng.choice([None, *done])
+        to, present = self.rng.choice([None, *done]), require_champion(self.settings.home).version
         try:
             self.service.rollback(to, by="ana", why="complaints")
         except RollbackRefused:
-            assert to is None  # only for want of a champion before
+            # For want of a champion before, after another who has just gone back, and to the one that is there.
+            assert to in (None, present)
 
     def run_again(self) -> None:
         """Somebody presses "re-execute" on a run that has ended: Dagster copies its tags."""
@@ -283,6 +331,9 @@ class Loop:
         asked = [self.by_hand, self.by_schedule, self.person, self.go_back]
         daemon = [self.tick_queue, self.tick_queue, self.tick_monitoring]
         rarely = [self.tick_failures, self.look, self.run_again, self.ingest, self.terminate]
+        if self.rollout == "canary":
+            ticks += [self.watch_canary] * 2
+            asked += [self.train_by_hand]
         for _ in range(acts):
             if self.fate.kill_at <= self.fate.steps:
                 self.fate.kill_at = self.fate.steps + self.rng.randint(1, 25)
@@ -302,7 +353,7 @@ class Loop:
 
     def calm(self) -> None:
         """No more kills and no more triggers: what was begun comes to its end."""
-        ticks = (self.tick_monitoring, self.tick_retrain, self.tick_promote, self.tick_queue)
+        ticks = (self.tick_monitoring, self.tick_retrain, self.tick_promote, self.tick_queue, self.watch_canary)
         for _ in range(120):
             self.now += timedelta(seconds=30)
             for act in (*ticks, *[self.take_step] * 6):
@@ -310,7 +361,7 @@ class Loop:
             self.check()
             ended = all(run.status in ENDED for run in self.runs.all)
             waits = self.ledger.requests(*IN_FLIGHT) or self.ledger.challengers_to_promote() or self.runs.slots
-            if ended and not waits:
+            if ended and not waits and self.canary is None:
                 return
 
     # -- what must hold -------------------------------------------------------------------------------
@@ -322,6 +373,10 @@ class Loop:
         assert champion.version in self.were, "a model answers that was never promoted"
         verify(champion.path(self.settings.home))
         assert sum(move.status == "intended" for move in self.ledger.moves()) <= 1
+        assert len(self.ledger.policy_moves("intended")) <= 1
+        if (policy := self.canary) is not None and policy.challenger is not None:
+            arm = policy.challenger
+            assert (arm.version, arm.sha256) in self.passed, "a model answers that never passed the gate"
         assert len(self.ledger.requests(*IN_FLIGHT)) <= 1
         assert max(self.trained.values(), default=0) <= 1, "a request was trained twice"
         tags = Counter(RUN_LIMITS[run.job] for run in self.runs.all if run.status in UNDER_WAY)
@@ -336,6 +391,13 @@ class Loop:
         assert not [move for move in history if move.status == "intended"]
         for before, after in pairwise(done):
             assert after.before == before.to.version, "there were two champions"
+        policies = self.ledger.policy_moves("done")
+        assert not self.ledger.policy_moves("intended")
+        assert read_policy(self.settings.home) == policies[-1].after, "services follow another policy than the ledger's"
+        assert (policies[-1].after.kind, policies[-1].after.champion.version) == ("champion", champion.version)
+        for earlier, later in pairwise(policies):
+            assert later.before == earlier.after, "a move of the policy is lost"
+        self.ends = Counter(move.outcome for move in policies if move.before and move.before.kind == "canary")
         promoted = {move.to.version for move in done if move.kind == "promotion"}
         assert promoted == {c.version for c in self.ledger.challengers("promoted")}
         assert promoted <= {version for version, _ in self.passed}, "a model was promoted that never passed the gate"

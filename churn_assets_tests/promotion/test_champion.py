@@ -67,12 +67,21 @@ def test_every_move_is_remembered_with_who_why_and_when(home):
     assert {c.status for c in Ledger(settings.ledger_path).challengers()} == {"promoted"}
 
 
-def test_rollback_goes_back_one_champion_at_a_time_and_forward_again_by_name(home):
+def test_rollback_goes_back_once_further_by_name_and_forward_again_by_name(home):
     settings, (v0, v1, v2) = home
     assert back(settings, None, by="ana", why="complaints").to.version == now(settings) == v1
-    assert back(settings, None, by="ana", why="still").to.version == v0
+    with pytest.raises(RollbackRefused) as refusal:
+        back(settings, None, by="ben", why="complaints")
+    text = str(refusal.value)
+    assert text.startswith(f"ana has gone back from {v2} to {v1} on {AT:%Y-%m-%d %H:%M:%S} UTC (complaints)")
+    assert f"if {v1} too shall go: churn rollback --to {v0}, or churn release rollback --expect r0" in text
+    assert back(settings, v0, by="ana", why="still").to.version == v0
     with pytest.raises(RollbackRefused, match="no champion before the present one"):
         back(settings, None, by="ana", why="and again")
+    with pytest.raises(
+        RollbackRefused, match=rf"version {v0} is champion, since .* by ana \(rollback: still\), expected"
+    ):
+        back(settings, v0, by="ben", why="still")
     assert back(settings, v2, by="ana", why="it was not the model").to.version == now(settings) == v2
     assert back(settings, None, by="ana", why="it was").to.version == v0  # as it was before v2 came back
     pointed = require_champion(settings.home)

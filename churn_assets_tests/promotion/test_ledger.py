@@ -219,10 +219,12 @@ def test_an_approval_is_of_the_bytes_that_were_judged(ledger):
 
 
 def test_an_unknown_challenger_is_answered_with_those_there_are(ledger):
-    with pytest.raises(TransitionRefused, match="no challenger v9, expected one of: none yet"):
+    with pytest.raises(
+        TransitionRefused, match=r"no challenger v9, and none in this home yet, .* makes one: churn retrain"
+    ):
         ledger.challenger("v9")
     challenged(ledger)
-    with pytest.raises(TransitionRefused, match="no challenger v9, expected one of: v2"):
+    with pytest.raises(TransitionRefused, match=r"no challenger v9, expected one of: v2"):
         ledger.approve("v9", ANA, "", "aa", AT)
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -24,15 +25,19 @@ from churn_assets_tests.promotion.loop import Loop
 SCHEDULES, GROUPS = 96, 8
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_a_loop_that_is_killed_anywhere_comes_to_its_end_with_one_champion(tmp_path, group):
+@pytest.mark.parametrize("rollout", ["direct", "canary"])
+@pytest.mark.parametrize("group", range(GROUPS // 2))
+def test_a_loop_that_is_killed_anywhere_comes_to_its_end_with_one_champion(tmp_path, group, rollout):
     kills = requests = moved = 0
-    for seed in range(group, SCHEDULES, GROUPS):
-        loop = Loop(tmp_path / str(seed), seed)
+    ends = Counter()
+    for seed in range(group, SCHEDULES // 2, GROUPS // 2):
+        loop = Loop(tmp_path / str(seed), seed, rollout)
         loop.play()
         kills, requests = kills + loop.kills, requests + len(loop.asked)
-        moved += len(loop.ledger.moves())
+        moved, ends = moved + len(loop.ledger.moves()), ends + loop.ends
     assert min(kills, requests, moved) >= SCHEDULES // GROUPS // 2  # the schedules did something
+    if rollout == "canary":
+        assert ends["promoted"] + ends["rolled_back"] + ends["inconclusive"] > 1
 
 
 _MOVER = """

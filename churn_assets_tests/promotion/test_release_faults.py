@@ -87,6 +87,7 @@ class Model:
     step: int = 0
     weights: tuple[float, ...] = ()
     ended: bool = False  # whether the last move has ended a release, other than by a promotion of its arm
+    undone: bool = False  # whether the last move of the champion has gone back
     former: set[str] = dataclasses.field(default_factory=set)
     status: dict[str, str] = dataclasses.field(default_factory=dict)
     against: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -132,7 +133,8 @@ class Model:
         if self.status.get(version) in (None, "promoted"):
             if version not in self.former or not in_release:
                 return False
-            self.go_back(version)
+            self.line.append(version)
+            self.become(version)
             return True
         if not self.passed(version, "service"):
             return False
@@ -142,22 +144,25 @@ class Model:
         return True
 
     def go_back(self, version: str) -> None:
-        if version in self.line:
-            del self.line[self.line.index(version) + 1 :]
+        undone = version in self.line
+        if undone:
+            while self.line[-1] != version:
+                self.line.pop()
         else:
             self.line.append(version)
-        self.become(version)
+        self.become(version, undone)
 
-    def become(self, version: str) -> None:
+    def become(self, version: str, undone: bool = False) -> None:
         self.former.add(version)
+        self.undone = undone
         self.champion = version
         self.finish(self.kind != "champion" and version not in [arm for arm, _ in self.arms.values()])
 
     def finish(self, ended: bool = True) -> None:
         self.kind, self.arms, self.step, self.weights, self.ended = "champion", {}, 0, (), ended
 
-    def roll_back_champion(self) -> bool:
-        if len(self.line) < 2:
+    def roll_back_champion(self, again: bool = False) -> bool:
+        if len(self.line) < 2 or (self.undone and not again):
             return False
         self.go_back(self.line[-2])
         return True
@@ -328,7 +333,7 @@ class Releasing(RuleBasedStateMachine):
 
         def change(model: Model) -> bool:
             if model.kind == "champion":
-                return (sees or not model.ended) and model.roll_back_champion()
+                return (sees or not model.ended) and model.roll_back_champion(again=sees)
             model.throw_out(("approved",) if model.answering else ())
             return True
 
@@ -347,6 +352,30 @@ class Releasing(RuleBasedStateMachine):
     @rule(kill=KILLS)
     def roll_back_champion(self, kill: int | None) -> None:
         self.attempt(kill, lambda _, m: m.rollback(None, "ana", "complaints"), lambda m: m.roll_back_champion())
+
+    @rule(version=VERSIONS, kill=KILLS)
+    def roll_back_to(self, version: int, kill: int | None) -> None:
+        name = self.versions[version]
+
+        def change(model: Model) -> bool:
+            if name == model.champion or name not in model.former:
+                return False
+            model.go_back(name)
+            return True
+
+        self.attempt(kill, lambda _, m: m.rollback(name, "ana", "complaints"), change)
+
+    @precondition(lambda self: len(self.model.former) > 1 and not self.model.answering)
+    @rule(place=st.integers(0, 3), kill=KILLS, second=st.booleans())
+    def promote_a_former_champion(self, place: int, kill: int | None, second: bool) -> None:
+        """By a shadow, the one release that any version may have; then two people undo it."""
+        former = sorted(self.model.former - {self.model.champion})
+        name = self.versions.index(former[place % len(former)])
+        self.shadow(name, "ana", None)
+        self.promote(name, "ana", kill)
+        self.files_ledger_and_model_agree()
+        for by in PEOPLE if second else ():
+            self.roll_back(by, False, None)
 
     @rule(content=st.sampled_from(["{", "", None]))
     def damage(self, content: str | None) -> None:

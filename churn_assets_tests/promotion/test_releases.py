@@ -11,7 +11,15 @@ from datetime import timedelta
 import pytest
 
 from churn_assets.contract.limits import Release
-from churn_assets.errors import BundleCorrupt, BundleMismatch, NoChampion, TransitionRefused
+from churn_assets.errors import (
+    BundleCorrupt,
+    BundleMismatch,
+    LedgerCorrupt,
+    LedgerUnavailable,
+    NoChampion,
+    RollbackRefused,
+    TransitionRefused,
+)
 from churn_assets.promotion.ledger import SCHEMA, Ledger
 from churn_assets.promotion.pointer import ChampionPointer, require_champion
 from churn_assets.promotion.records import Person
@@ -212,7 +220,10 @@ def test_a_rollback_of_a_release_that_has_just_ended_leaves_the_champion(home, e
         ) as e:
             releases(settings).rollback("ana", "complaints", expected)
         assert "complaints), and champion " in str(e.value)
-        assert str(e.value).endswith(f": churn rollback, or expect the present policy: --expect {before.id}")
+        if end is by_the_champion:
+            assert str(e.value).endswith(". Nothing is left to end, and no champion was before this one")
+        else:
+            assert str(e.value).endswith(f": churn rollback --to {v0}, or churn release rollback --expect {before.id}")
     with pytest.raises(TransitionRefused, match=f"policy {before.id} is in force"):
         releases(settings).rollback("ana", "complaints", policy.id)
     assert (in_force(settings), answering(settings)) == (before, {CHAMPION: (champion_now, 1.0)})
@@ -223,6 +234,65 @@ def test_a_promotion_is_rolled_back_though_it_has_ended_a_release(home):
     releases(settings).canary(v2, "ana", "try it")
     releases(settings).promote(v2, "ana", "it won")
     assert releases(settings).rollback("ben", "complaints").after.champion.version == v1
+
+
+def by_a_canary(r, v):
+    policy = r.canary(v, "ana", "try it", weight=0.9).after
+    r.advance(r.advance(policy.id).after.id)
+
+
+def by_a_person_in_a_shadow(r, v):
+    r.shadow(v, "ana", "look")
+    r.promote(v, "ana", "it agrees")
+
+
+def by_an_ab(r, v):
+    r.ab({"other": AbArm(v, 0.5)}, "ana", "which one")
+    r.promote(v, "ana", "it won")
+
+
+PROMOTIONS = (by_a_canary, by_a_person_in_a_shadow, by_an_ab)
+
+
+@pytest.mark.parametrize("is_former", [False, True], ids=["challenger", "former champion"])
+@pytest.mark.parametrize("promote", [*PROMOTIONS, None])
+def test_of_two_who_undo_the_same_promotion_the_second_undoes_nothing_more(home, promote, is_former):
+    """With None by the gate itself, before a release of any kind."""
+    settings, v0, v1, v2 = home
+    version, before = (v0 if is_former else v2, v1) if promote else (v1, v0)
+    if promote:
+        promote(releases(settings), version)
+    assert require_champion(settings.home).version == version
+    rolled_back = releases(settings).rollback("ana", "complaints since noon").after
+    assert rolled_back.champion.version == before
+    for by, expected in (("ben", None), ("ana", None), ("ben", CHAMPION)):
+        with pytest.raises(RollbackRefused) as refusal:
+            releases(settings).rollback(by, "complaints since noon", expected)
+        told = (
+            f"ana has gone back from {version} to {before} on 2026-11-21 12:00:00 UTC (complaints since noon), expected"
+        )
+        assert str(refusal.value).startswith(told)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(RollbackRefused, match="ana has gone back from"):
+        moves(settings).rollback(None, "ben", "complaints since noon")
+    assert in_force(settings) == rolled_back
+    if promote is None:
+        assert "there is no champion before the present one" in str(refusal.value)
+        return
+    assert f": churn rollback --to {v0}, or churn release rollback --expect {rolled_back.id}" in str(refusal.value)
+    assert releases(settings).rollback("ben", "it too", rolled_back.id).after.champion.version == v0
+
+
+def test_a_release_between_does_not_make_a_second_rollback_go_further(home):
+    settings, v0, _, v2 = home
+    releases(settings).promote(v2, "ana", "needed today")
+    releases(settings).rollback("ana", "complaints")
+    releases(settings).shadow(v2, "ben", "why was it")
+    releases(settings).shadow(v0, "ben", "and this")
+    ended = releases(settings).rollback("ben", "seen enough").after
+    with pytest.raises(TransitionRefused, match="no release runs: ben has ended the shadow"):
+        releases(settings).rollback("ana", "complaints")
+    assert in_force(settings) == ended
 
 
 def again_in_shadow(r, v):
@@ -574,8 +644,55 @@ def test_ids_are_not_used_twice_when_the_ledger_is_lost(home):
     for suffix in ("-wal", "-shm"):
         settings.ledger_path.with_name(f"ledger.db{suffix}").unlink(missing_ok=True)
     assert releases(settings).status().policy == policy  # the file alone is left of it
+    with pytest.raises(TransitionRefused, match=r"in force \(shadow of .*ledger was lost: .*: churn release status$"):
+        releases(settings).rollback("ana", "done", "r000002")
     assert releases(settings).rollback("ana", "done").after.id == "r000010"
     assert answering(settings) == {CHAMPION: (v1, 1.0)}
+
+
+class NoPolicy(Ledger):
+    """A ledger that takes moves of the champion, and none of the policy."""
+
+    def intend_policy(self, move, approved):
+        raise self._unavailable("the disk is full")
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_champion_that_moves_without_its_policy_is_told_with_the_way_out(home, is_lost):
+    settings, _, _, v2 = home
+    if is_lost:
+        with sqlite3.connect(settings.ledger_path) as db:
+            db.execute("DELETE FROM policies")
+        db.close()
+    with pytest.raises(LedgerUnavailable, match=f"champion {v2} answers everybody.*then: churn release status$"):
+        releases(settings, NoPolicy(settings.ledger_path)).promote(v2, "ana", "needed today")
+    assert require_champion(settings.home).version == v2
+    assert releases(settings).status().policy.champion.version == v2
+    assert answering(settings) == {CHAMPION: (v2, 1.0)}
+
+
+@pytest.mark.parametrize("damage", ["after", "before", "numbers", "decides"])
+def test_a_damaged_row_of_the_ledger_is_told_in_one_line(home, damage):
+    settings, _, _, v2 = home
+    releases(settings).shadow(v2, "ana", "look")
+    with sqlite3.connect(settings.ledger_path) as db:
+        db.execute(f'UPDATE policies SET "{damage}" = ?', ("{",))
+    db.close()
+    with pytest.raises(LedgerCorrupt, match=r"ledger\.db: is damaged .*restore it, or move it away") as error:
+        releases(settings).rollback("ana", "done", "r000001")
+    assert "\n" not in str(error.value)
+
+
+def test_a_home_with_a_champion_alone_says_how_another_version_is_made(tmp_path):
+    settings, (v0,) = home_with(tmp_path, 1)
+    moves(settings).move(champion(v0), "first", "training", "the first")
+    for start in (releases(settings).shadow, releases(settings).canary, releases(settings).promote):
+        with pytest.raises(TransitionRefused) as refusal:
+            start("0" * 16, "ana", "try it")
+        assert str(refusal.value) == (
+            f"there is no version '{'0' * 16}' in this home, and none beside champion {v0} yet, expected a challenger; "
+            "a retraining makes one: churn retrain --by NAME --why TEXT"
+        )
 
 
 @pytest.mark.parametrize("content", ["{", None, "{}"])

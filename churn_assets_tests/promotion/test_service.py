@@ -8,6 +8,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,6 +17,8 @@ import churn_assets
 from churn_assets.contract.limits import Release
 from churn_assets.contract.load import parse_contract
 from churn_assets.contract.model import Contract
+from churn_assets.definitions import build
+from churn_assets.defs.release.sensors import release_watch_sensor
 from churn_assets.errors import (
     AssetMissing,
     BundleCorrupt,
@@ -558,6 +561,37 @@ def test_a_registry_that_does_not_answer_changes_nothing_but_the_message(tmp_pat
     assert service(settings, registry).tell_registry() == "MLflow does not answer"
 
 
+def tick(settings: Settings, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+    """The sensor that lets MLflow follow a champion which moved without the gate."""
+    with dg.build_sensor_context(cursor=cursor) as context:
+        result = release_watch_sensor(settings)(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def test_an_alias_follows_a_champion_that_moves_while_it_is_set(tmp_path):
+    settings = place(tmp_path)
+    freeze(settings.holdout_dir, CONTRACT, clean(), False, "first", NOW)
+    one, two = bundle(tmp_path, "logistic"), bundle(tmp_path, "boosted")
+
+    class Slow(FakeRegistry):
+        moves = False
+
+        def set_alias(self, alias, number):
+            if self.moves:
+                self.moves = False
+                service(settings).rollback(by="Ada", why="complaints")
+            return super().set_alias(alias, number)
+
+    registry = Slow()
+    for path in (one, two):
+        enter(settings, path, registry=registry, run_id="run")
+    service(settings, registry).promote(LENIENT, two.name, None)
+    registry.moves = True
+    service(settings, registry).tell_registry()
+    assert registry.aliases["champion"] == registry.numbers[one.name]
+
+
 def test_mlflow_itself_has_verdict_and_aliases(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     settings, registry = place(tmp_path, uri), MlflowRegistry(uri)
@@ -577,9 +611,19 @@ def test_mlflow_itself_has_verdict_and_aliases(tmp_path):
     assert tags["gate"] == "passed"
     assert '"holdout_pr_auc"' in tags["gate_figures"]
     service(settings).rollback(by="Ada", why="complaints")
-    assert "named version 2 in the registry, expected 1" in PromotionService.of(settings).tell_registry()
-    assert PromotionService.of(settings).tell_registry() is None
+    assert tick(settings, None).run_requests[0].run_key == "publish_champion-3"
+    assert isinstance(tick(settings, "3"), dg.SkipReason)  # asked for once
+    (tmp_path / "tiny.toml").write_text(TEXT)
+    job = build(settings).get_repository_def().get_job("publish_champion")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert job.execute_in_process(instance=instance).success
     assert aliases(connect(uri)) == {"champion": 1}
+    assert isinstance(tick(settings, None), dg.SkipReason)  # MLflow's file has it
+    service(settings).rollback(two.name, by="Ada", why="it was not the model")
+    assert tick(settings, "3").cursor == "4"
+    assert "named version 1 in the registry, expected 2" in PromotionService.of(settings).tell_registry()
+    assert PromotionService.of(settings).tell_registry() is None
+    assert aliases(connect(uri)) == {"champion": 2}
     assert "does not answer" in PromotionService.of(place(tmp_path)).tell_registry()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 
 from benchmarks import release_guardrails as simulation
 from churn_assets.contract.limits import Guardrails
-from churn_assets.release.counts import ReleaseCounts, read_counts, write_counts
-from churn_assets.release.guardrails import LabelFigures, Period, judge_guardrails, read_report, write_report
+from churn_assets.release.counts import ReleaseCounts, read_counts, sum_counts, write_counts
+from churn_assets.release.guardrails import LabelFigures, Period, judge_guardrails, more_rows, read_report, write_report
 from churn_assets.release.policy import CHALLENGER, CHAMPION, Policy, PolicyArm, Step
 
 AT = dt.datetime(2026, 11, 27, 8, 0, tzinfo=dt.UTC)
@@ -315,3 +316,23 @@ def test_a_shadow_of_few_customers_is_not_decided():
     assert judge_guardrails(policy("shadow"), [shadow], now=HELD).move == "rollback"
     shadow.counts.arm(CHALLENGER).customers = shadow.counts.arm(CHAMPION).customers = 50
     assert judge_guardrails(policy("shadow"), [shadow], now=HELD).move == "hold"
+
+
+@pytest.mark.parametrize("kind", ["canary", "shadow"])
+def test_about_as_many_rows_as_said_decide_a_check(kind):
+    """The counts of a look, as many times over as the missing rows say and half as many again, decide it."""
+    few = period(rows=(900, 900), seed=4) if kind == "canary" else shadowed(900, 18)
+    report = judge_guardrails(policy(kind), [few], now=AT)
+    said = {check.check: rows for check in report.checks if (rows := more_rows(check)) is not None}
+    assert said.keys() == {check.check for check in report.checks if check.status == "undecided"}
+    times = 1 + math.ceil(1.5 * max(said.values()) / 900)
+    later = judge_guardrails(policy(kind), [Period(few.weight, sum_counts([few.counts] * times))], now=AT)
+    statuses = {check.check: check.status for check in later.checks}
+    assert {statuses[check] for check in said} <= {"ok", "crossed"}
+
+
+def test_of_too_few_rows_those_up_to_the_floor_are_missing():
+    report = judge_guardrails(policy(), [period(rows=(50, 3000))], now=AT)
+    rows = {check.check: more_rows(check) for check in report.checks}
+    assert rows["score_shift"] == rows["decisions"] == 150
+    assert more_rows(dataclasses.replace(report.checks[0], status="ok")) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -144,11 +145,47 @@ def test_a_time_lies_in_its_bin(seconds):
     assert place == 0 or seconds > counts.seconds_of(place - 1) * (1 - 1e-9)
 
 
-def test_a_customer_is_new_once():
-    seen = counts.SeenCustomers()
-    shares = [share_of("a salt", str(number)) for number in range(20_000)]
-    first = sum(map(seen.is_new, shares))
-    assert 19_900 < first <= 20_000  # two of 4 million places are taken twice now and then
-    assert sum(map(seen.is_new, shares)) == 0
-    assert seen.is_new(0.0)
-    assert seen.is_new(1.0 - 2**-53)
+@pytest.mark.parametrize("weight", [0.05, 1.0])
+@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("customers", [0, 1, 40, 3000])
+def test_a_customer_of_several_processes_is_counted_once(tmp_path, processes, customers, weight):
+    """Also one whose process was killed and has begun anew: its file stays."""
+    shares = [weight * share_of("a salt", str(number)) for number in range(customers)]
+    alone = counts.ReleaseCounts()
+    for process in range(processes):
+        part = counts.ReleaseCounts()
+        for share in shares[process * customers // 8 :]:
+            for each in (part, alone):
+                each.arm(CHALLENGER).scored(0.5, True, False, None)
+                each.arm(CHALLENGER).saw(share)
+        counts.write_counts(tmp_path, "r000001", f"worker-{process}", part)
+    read = counts.read_counts(tmp_path, "r000001").arm(CHALLENGER)
+    assert read == counts.sum_counts([alone]).arm(CHALLENGER)
+    assert abs(read.customers - customers) <= 0.01 * customers
+
+
+@pytest.mark.parametrize("customers", [1000, 100_000])
+def test_the_number_of_customers_is_as_exact_as_its_docstring_says(customers):
+    errors = []
+    for seed in range(20):
+        arm, rng = counts.ArmCounts(), random.Random(seed)
+        for _ in range(customers):
+            arm.saw(rng.random())
+        errors.append(counts.seen_customers(arm.seen) / customers - 1)
+    assert sum(error**2 for error in errors) / len(errors) < 0.005**2
+    assert abs(sum(errors)) / len(errors) < 0.002
+
+
+def test_a_full_set_counts_as_the_most_that_it_can_tell():
+    assert counts.seen_customers(b"\xff" * 8192) == 726_817
+
+
+def test_counts_of_another_shape_are_left_out(tmp_path):
+    part = counts.ReleaseCounts()
+    part.arm(CHALLENGER).saw(0.5)
+    counts.write_counts(tmp_path, "r000001", "worker-1", part)
+    file = counts.counts_folder(tmp_path, "r000001") / "worker-1.json"
+    stored = json.loads(file.read_text())
+    stored["arms"][CHALLENGER]["seen"] = stored["arms"][CHALLENGER]["seen"][:8]
+    (file.parent / "worker-2.json").write_text(json.dumps(stored))
+    assert counts.read_counts(tmp_path, "r000001").arm(CHALLENGER).customers == 1

@@ -13,8 +13,10 @@ class Load:
     """`clients` threads that POST `body`; every answered id is kept the moment it is read. `refused` are the request
     ids of those that got 503."""
 
-    def __init__(self, url: str, body: object, clients: int = 6) -> None:
+    def __init__(self, url: str, body: object, clients: int = 6, token: str = "") -> None:
         self._where, self._body = urlsplit(url), json.dumps(body).encode()
+        self._headers = {"Content-Type": "application/json"}
+        self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
         self.acknowledged: list[str] = []
         self.refused: list[str] = []
         self.statuses: dict[int, int] = {}
@@ -39,7 +41,7 @@ class Load:
                 if connection is None:
                     connection = http.client.HTTPConnection(self._where.hostname or "", self._where.port, timeout=5)
                 request_id = os.urandom(8).hex()
-                headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+                headers = self._headers | {"X-Request-Id": request_id}
                 connection.request("POST", self._where.path, self._body, headers)
                 response = connection.getresponse()
                 payload = json.loads(response.read())

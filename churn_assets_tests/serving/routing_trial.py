@@ -21,17 +21,27 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from churn_assets.promotion.pointer import champion_bundle
-from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, Policy, share_of, write_policy
+from churn_assets.contract.limits import Release
+from churn_assets.promotion.pointer import ChampionPointer
+from churn_assets.promotion.records import PolicyMove
+from churn_assets.promotion.releases import AbArm, Releases
+from churn_assets.release.policy import ANSWERING, CHALLENGER, CHAMPION, POLICY, Policy, read_policy, share_of
 from churn_assets.serving.routes import BATCHES_AT_ONCE
 from churn_assets_tests.prediction_log.rows import rows_of
-from churn_assets_tests.scoring.tiny import AS_OF
-from churn_assets_tests.serving.client import ROW, home_with_champion, make_bundle, promote, served, wait_for
+from churn_assets_tests.promotion.test_releases import challenge
+from churn_assets_tests.scoring.tiny import AS_OF, CONTRACT
+from churn_assets_tests.serving.client import ROW, make_bundle, served, wait_for
 from churn_assets_tests.serving.faults import family
-from churn_assets_tests.serving.policies import policy_of
+from churn_assets_tests.serving.policies import ANYTHING
+from churn_assets_tests.serving.releases.homes import make_home
 
 PICKED_UP_S = 2.0
 WEIGHTS = (0.05, 0.25, 0.5, 1.0)
+BY = "ana"
+# The tiny models differ, and the steps are the trial's: the service moves nothing by itself.
+CONTRACT_WITHOUT_LIMITS = dataclasses.replace(
+    CONTRACT, release=Release(**vars(ANYTHING), canary_weights=WEIGHTS, canary_hold_minutes=1e7, canary_rows=10**9)
+)
 REGULARS = 150  # customers who ask under every policy; each other request is of somebody new
 
 
@@ -84,7 +94,8 @@ def _customer(rng: random.Random) -> dict[str, Any]:
 
 @dataclass
 class RoutingTrial:
-    """A home, its policies in the order they were written, when each was replaced, and which versions were champion."""
+    """A home, its policies in the order in which they were in force, when each was replaced, and which versions were
+    champion. Each change is a move of `Releases`, the same that commands, API and loop make."""
 
     folder: Path
     clients: int
@@ -92,27 +103,34 @@ class RoutingTrial:
     policies: dict[str, Policy] = field(default_factory=dict)
     replaced_at: dict[str, float] = field(default_factory=dict)
     champions: list[tuple[float, str]] = field(default_factory=list)  # since when, version
+    moves: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     requests: int = 0
     checked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.home = home_with_champion(self.folder / "home")
-        others = [make_bundle(self.home, kind) for kind in ("logistic", "network", "boosted_bag")]
-        self.bundles = [champion_bundle(self.home), *others]
-        self.champions.append((0.0, self.bundles[0].name))
+        made = make_home(self.folder / "home")
+        self.home, self.settings = made.path, made.settings
+        self.versions = [made.champion, made.challenger, made.refused, make_bundle(made.path, "boosted_bag").name]
+        self.releases = Releases(
+            made.settings, made.ledger, ChampionPointer(made.path), contract=lambda: CONTRACT_WITHOUT_LIMITS
+        )
+        policy = read_policy(made.path)
+        assert policy is not None
+        self.policies[policy.id] = policy
+        self.champions.append((0.0, made.champion))
         self._rng = random.Random(self.seed)
-        self._moves: list[Callable[[], None]] = []
+        self._changes: list[Callable[[], None]] = []
 
     def run(self, changes: int, pause_s: float, killed: Literal["worker", "service"]) -> None:
-        """Serve; change the policy so many times, with a pause of about `pause_s` between; `kill -9` a worker, or all
+        """Serve; make so many moves, with a pause of about `pause_s` after each change; `kill -9` a worker, or all
         processes, while clients ask; serve again by the last policy."""
         with self._served() as (url, server):
             with self._clients(url):
-                for _ in range(changes):
+                while sum(self.moves.values()) < changes:
                     self._change()
                     time.sleep(pause_s * self._rng.uniform(0.2, 1.8))
-                self._canary(weight=WEIGHTS[2])  # stays over the kill and the restart
+                self._canary(WEIGHTS[2])  # stays over the kill and the restart
                 time.sleep(PICKED_UP_S)
             with self._clients(url, is_killed=True):
                 time.sleep(0.3)
@@ -142,66 +160,75 @@ class RoutingTrial:
         self.requests += clients.requests
 
     def _change(self) -> None:
-        """One move: a new canary or its next step, an A/B, a shadow, back to the champion, a promotion, a rollback. Of
-        so many moves in a row each is one."""
-        if not self._moves:
-            self._moves = [self._canary, self._step, self._step, self._ab, self._shadow, self._alone, self._promote]
-            self._rng.shuffle(self._moves)
-        self._moves.pop()()
+        """A new canary or its next step, an A/B, a shadow, the end of what runs or a way back, a promotion. Of so many
+        in a row each is one."""
+        if not self._changes:
+            self._changes = [self._canary, self._step, self._step, self._ab, self._shadow, self._end, self._promote]
+            self._rng.shuffle(self._changes)
+        self._changes.pop()()
 
-    def _others(self) -> list[Path]:
-        return [bundle for bundle in self.bundles if bundle.name != self.champions[-1][1]]
+    @property
+    def _now(self) -> Policy:
+        return next(reversed(self.policies.values()))
 
-    def _champion(self) -> Path:
-        return next(bundle for bundle in self.bundles if bundle.name == self.champions[-1][1])
+    def _move(self, make: Callable[[], PolicyMove]) -> None:
+        """Make a move, and note what is in force since."""
+        before, began = self._now, time.time()
+        move = make()
+        self.moves[move.kind] += 1
+        self.replaced_at[before.id] = (self.home / POLICY).stat().st_mtime
+        self.policies[move.after.id] = move.after
+        if move.after.champion.version != before.champion.version:
+            self.champions.append((began, move.after.champion.version))
 
-    def _write(self, policy: Policy) -> None:
-        before = next(reversed(self.policies), None)
-        write_policy(self.home, policy)
-        if before is not None:
-            self.replaced_at.setdefault(before, time.time())
-        self.policies[policy.id] = policy
+    def _others(self, count: int) -> list[str]:
+        """Versions that have passed the gate against this champion."""
+        others = [version for version in self.versions if version != self._now.champion.version]
+        chosen = self._rng.sample(others, count)
+        for version in chosen:
+            challenge(self.settings, version, self._now.champion.version)
+        return chosen
 
-    def _make(self, kind: Any, arms: dict[str, tuple[Path, float]], salt: str = "") -> Policy:
-        policy = policy_of(self.home, len(self.policies) + 1, kind, arms)
-        return dataclasses.replace(policy, salt=salt or f"{self._rng.getrandbits(64):x}")
+    def _make_room(self) -> None:
+        """End what runs: only then may something else begin."""
+        if self._now.kind != "champion":
+            self._move(lambda: self.releases.rollback(BY, "enough"))
 
-    def _canary(self, weight: float = WEIGHTS[0], challenger: Path | None = None, salt: str = "") -> None:
-        arms = {
-            CHALLENGER: (challenger or self._rng.choice(self._others()), weight),
-            CHAMPION: (self._champion(), 1.0 - weight),
-        }
-        self._write(self._make("canary", arms, salt))
+    def _canary(self, weight: float | None = None) -> None:
+        self._make_room()
+        (version,) = self._others(1)
+        self._move(lambda: self.releases.canary(version, BY, "it passed", weight=weight))
 
     def _step(self) -> None:
-        """The next weight of the canary in force, else a new canary."""
-        last = next(reversed(self.policies.values()), None)
-        arm = None if last is None or last.kind != "canary" else last.challenger
-        if last is None or arm is None or arm.weight >= 1.0 or last.champion.version != self.champions[-1][1]:
+        """The next weight of the canary in force, after the last one its promotion; else a new canary."""
+        if self._now.kind == "canary":
+            self._move(lambda: self.releases.advance(self._now.id, BY))
+        else:
             self._canary()
-            return
-        weight = next(each for each in WEIGHTS if each > arm.weight)
-        self._canary(weight=weight, challenger=self.home / arm.bundle, salt=last.salt)
 
     def _ab(self) -> None:
-        left, right = self._rng.sample(self._others(), 2)
-        self._write(self._make("ab", {"left": (left, 0.3), "right": (right, 0.3), CHAMPION: (self._champion(), 0.4)}))
+        self._make_room()
+        arms = {name: AbArm(version, 0.3) for name, version in zip(("left", "right"), self._others(2), strict=True)}
+        self._move(lambda: self.releases.ab(arms, BY, "which is better?"))
 
     def _shadow(self) -> None:
-        challenger = self._rng.choice(self._others())
-        self._write(self._make("shadow", {CHALLENGER: (challenger, 0.0), CHAMPION: (self._champion(), 1.0)}))
+        self._make_room()
+        (version,) = self._others(1)
+        self._move(lambda: self.releases.shadow(version, BY, "to look"))
 
-    def _alone(self) -> None:
-        self._write(self._make("champion", {CHAMPION: (self._champion(), 1.0)}))
+    def _end(self) -> None:
+        """The end of what runs, or the way back to the champion before."""
+        if self._now.kind == "champion" and len(self.champions) < 2:
+            self._canary()
+        self._move(lambda: self.releases.rollback(BY, "back", self._now.id))
 
     def _promote(self) -> None:
-        """Another champion, which is a rollback if it was champion before: pointer first, then the policy."""
-        bundle = self._rng.choice(self._others())
-        self.champions.append((time.time(), bundle.name))
-        promote(self.home, bundle)
-        if self.policies:
-            self.replaced_at.setdefault(next(reversed(self.policies)), time.time())
-        self._alone()
+        """A model that answers, or one that has passed the gate."""
+        if self._now.kind in ANSWERING:
+            version = next(arm.version for arm in self._now.arms if arm.name != CHAMPION)
+        else:
+            (version,) = self._others(1)
+        self._move(lambda: self.releases.promote(version, BY, "it is better"))
 
     def check(self) -> list[str]:
         """What is wrong by the log; `checked` says what was seen."""
@@ -222,9 +249,11 @@ class RoutingTrial:
         statuses = Counter(row["status"] for row in rows)
         problems += [f"{count} rows are {status}" for status, count in statuses.items() if status != "ok"]
         self.checked.append(
-            f"{len(self.policies)} policies, {self.requests:,} answers, {len(self.failed)} failed; {len(rows):,} rows, "
-            f"{sum(row['policy'] == CHAMPION for row in rows):,} of them while models loaded; a replaced policy "
-            f"went on for {statistics.median(late.values()):.2f} s (median), at most {max(late.values()):.2f} s"
+            f"{sum(self.moves.values())} moves ({', '.join(f'{n} {kind}' for kind, n in self.moves.most_common())}), "
+            f"{len(self.champions)} champions; {self.requests:,} answers, {len(self.failed)} failed; "
+            f"{len(rows):,} rows, {sum(row['policy'] == CHAMPION for row in rows):,} of them while models loaded; "
+            f"a replaced policy went on for {statistics.median(late.values()):.2f} s (median), "
+            f"at most {max(late.values()):.2f} s"
         )
         return problems + self._check_sticky(rows) + self._check_share(rows)
 

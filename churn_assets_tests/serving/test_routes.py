@@ -18,6 +18,7 @@ from churn_assets.errors import LogBusy
 from churn_assets.prediction_log.segment import Segment
 from churn_assets.promotion.pointer import require_champion
 from churn_assets.scoring.bundle import write_ladder
+from churn_assets.serving.pages import index_page
 from churn_assets.serving.pages.reference import reference_page
 from churn_assets.serving.routes import Handlers, routes
 from churn_assets_tests.prediction_log.rows import rows_of
@@ -143,6 +144,13 @@ def test_the_page_begins_with_a_customer_of_the_middle_and_says_where_to_send_it
         shown = str(value).lower() if isinstance(value, bool) else str(value)
         assert re.search(rf'name="{name}"[^>]*(value="|>.*?<option selected>){re.escape(shown)}["<]', text), name
     assert "new URL('./predict', location.href)" in text
+
+
+def test_the_page_leads_to_the_dashboard_where_its_address_is_known(home):
+    link = '<a href="http://localhost:3001/">dashboard</a>'
+    assert link in get(home, "/").text
+    assert link in index_page(None, "nothing", "nonce", "http://localhost:3001")
+    assert "dashboard" not in index_page(None, "nothing", "nonce")
 
 
 def test_swagger_is_served_from_here(home):

@@ -8,4 +8,4 @@ def test_policies_change_under_load_over_a_kill_and_a_restart(tmp_path):
     trial.run(changes=7, pause_s=0.6, killed="service")
     assert trial.check() == []
     assert {policy.kind for policy in trial.policies.values()} == {"champion", "shadow", "canary", "ab"}
-    assert len(trial.champions) == 2
+    assert len(trial.champions) >= 2

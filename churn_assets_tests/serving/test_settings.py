@@ -36,11 +36,15 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path):
         "tls_cert": "CHURN_TLS_CERT", "tls_key": "CHURN_TLS_KEY", "grpc_port": "CHURN_GRPC_PORT",
         "explain_queue": "CHURN_EXPLAIN_QUEUE", "shadow_queue": "CHURN_SHADOW_QUEUE",
     }  # fmt: skip
-    assert named.keys() | {"home", "rate_burst"} == {field.name for field in dataclasses.fields(settings)}
+    assert named.keys() | {"home", "rate_burst", "run_dir", "instance"} == {
+        field.name for field in dataclasses.fields(settings)
+    }
     for field, variable in named.items():
         value = getattr(settings, field)
         text = f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)
         assert DEFAULTS[variable] == (f"`{text}`" if text else "none: plain HTTP")
+    assert (DEFAULTS["CHURN_RUN_DIR"], settings.run_dir) == ("the home", None)
+    assert (DEFAULTS["CHURN_INSTANCE"], settings.instance) == ("none: one host has the home", "")
 
 
 def test_the_burst_is_by_default_the_rate_as_documented():

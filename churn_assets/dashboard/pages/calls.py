@@ -10,8 +10,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from urllib.parse import urlencode
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +19,20 @@ import pyarrow as pa
 from starlette.exceptions import HTTPException
 
 from churn_assets.dashboard.pages.call_data import CallData, read_call_data, read_importance
+from churn_assets.dashboard.pages.selection import as_query
 from churn_assets.dashboard.sources import Mark as ContactMark
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.html.charts import Axis, Chart, Line, bars, compact, histogram, lines
 from churn_assets.promotion.status import SCORE_AGAIN
 from churn_assets.scoring.budget import Plan, plan_listed
-from churn_assets.scoring.call_list import REASON_COLUMNS, RISK_BAND, Segment, by_segment
+from churn_assets.scoring.call_list import RISK_BAND, Segment
 from churn_assets.scoring.call_sheet import call_sheet, write_call_sheet
 from churn_assets.scoring.list_money import list_money
 from churn_assets.scoring.scorer import BAND_NAMES
 
 Mask = npt.NDArray[np.bool_]
 
-ROWS, MOST_POINTS, RISK_BINS = 50, 10, 20
+ROWS, FIRST, MOST_POINTS, RISK_BINS = 25, 10, 10, 20
 SUFFIXES = ("csv", "xlsx")
 
 
@@ -54,7 +55,7 @@ class CallRow:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the reader has chosen: filters, capacity, budget (None: any) and the page of the list, from 1 on."""
+    """What the reader has chosen: filters, capacity, budget (None: any) and the part of the list, from 1 on."""
 
     band: str
     column: str
@@ -67,9 +68,7 @@ class Choice:
 
     def query(self, **changed: object) -> str:
         """The choice as a query, with some parts changed."""
-        values = {**dataclasses.asdict(self), **changed}
-        shown = {name: value for name, value in values.items() if value not in ("", None, False)}
-        return urlencode({name: "1" if value is True else value for name, value in shown.items()})
+        return as_query({**dataclasses.asdict(self), **changed})
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,9 @@ class Insight:
 
 @dataclass(frozen=True)
 class Calls:
-    """The page. `matched` customers fit the filters, `rows` are those of this part. `levels` are those of the chosen
-    column; `edges` and `counts` are customers by churn probability; `segments` are of the chosen column, else of the
-    risk bands."""
+    """The page. `matched` customers fit the filters, `rows` are those of this part, `first` the best of the plan whom
+    nobody has contacted. `levels` are those of the chosen column; `edges` and `counts` are customers by churn
+    probability; `segments` are of the chosen column, else of the risk bands. `largest_budget` pays for everybody."""
 
     choice: Choice
     version: str
@@ -102,11 +101,13 @@ class Calls:
     as_of: dt.date | None
     customers: int
     largest_capacity: int
+    largest_budget: float
     plan: Plan | None
     curve: tuple[ProfitPoint, ...]
     matched: int
     parts: int
     rows: tuple[CallRow, ...]
+    first: tuple[CallRow, ...]
     bands: tuple[str, ...]
     columns: tuple[str, ...]
     levels: tuple[str, ...]
@@ -125,10 +126,7 @@ def read_calls(sources: Sources, parameters: Mapping[str, str]) -> Calls:
     data = attempt(problems, lambda: read_call_data(sources))
     importance = attempt(problems, lambda: read_importance(sources)) or ()
     if data is None or not data.listed.num_rows:
-        empty = Choice("", "", "", "", False, 0, None, 1)
-        return Calls(
-            empty, "", "", None, 0, 0, None, (), 0, 0, (), (), (), (), (), (), (), (), (), importance, tuple(problems)
-        )
+        return _no_list(importance, problems)
     choice = read_choice(data, parameters)
     plan = _plan(data, choice.capacity, choice.budget)
     planned = _planned(data, plan)
@@ -137,7 +135,6 @@ def read_calls(sources: Sources, parameters: Mapping[str, str]) -> Calls:
     marks = attempt(problems, sources.contacts) or {}
     probability = data.listed["churn_probability"].to_numpy()
     counts, edges = np.histogram(probability, np.linspace(0.0, 1.0, RISK_BINS + 1))
-    every = _segments(data)
     shown = choice.column or RISK_BAND
     return Calls(
         choice=choice,
@@ -146,17 +143,19 @@ def read_calls(sources: Sources, parameters: Mapping[str, str]) -> Calls:
         as_of=data.listed["as_of"][0].as_py(),
         customers=data.listed.num_rows,
         largest_capacity=data.listed.num_rows,
+        largest_budget=data.listed.num_rows * data.value.offer_cost,
         plan=plan,
         curve=_curve(data, choice.budget),
         matched=len(kept),
         parts=max(1, -(-len(kept) // ROWS)),
         rows=_rows(data, chosen, planned, marks),
+        first=_rows(data, _first(data, planned, marks), planned, marks),
         bands=BAND_NAMES,
         columns=data.columns,
-        levels=tuple(sorted(set(data.levels(choice.column)))) if choice.column else (),
+        levels=tuple(sorted(set(data.levels(choice.column).tolist()))) if choice.column else (),
         reasons=_common_reasons(data),
-        segments=tuple(segment for segment in every if segment.column == shown),
-        insights=_insights(data, choice, plan, every),
+        segments=tuple(segment for segment in data.segments if segment.column == shown),
+        insights=_insights(data, choice, plan),
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
         importance=importance,
@@ -249,8 +248,15 @@ def _plan(data: CallData, capacity: int, budget: float | None) -> Plan:
 
 def _planned(data: CallData, plan: Plan) -> Mask:
     """Whether each customer is within the plan: the first so many of the list, the control group left out."""
-    eligible: Mask = ~data.listed["control"].to_numpy(zero_copy_only=False).astype(bool)
-    return eligible & (np.cumsum(eligible) <= plan.contacts)
+    planned: Mask = data.eligible & (np.cumsum(data.eligible) <= plan.contacts)
+    return planned
+
+
+def _first(data: CallData, planned: Mask, marks: Mapping[str, tuple[ContactMark, ...]]) -> list[int]:
+    """Row numbers of the best of the plan of whom there is no contact event."""
+    ids = data.listed["customer_id"]
+    waiting = (int(row) for row in np.flatnonzero(planned) if ids[int(row)].as_py() not in marks)
+    return list(islice(waiting, FIRST))
 
 
 def _curve(data: CallData, budget: float | None) -> tuple[ProfitPoint, ...]:
@@ -264,41 +270,26 @@ def _kept(data: CallData, choice: Choice, planned: Mask) -> list[int]:
     """Row numbers that fit the filters, in the order of the list."""
     kept = np.ones(data.listed.num_rows, dtype=bool)
     if choice.band:
-        kept &= np.array(data.listed["risk_band"].to_pylist(), dtype=object) == choice.band
+        kept &= data.bands == choice.band
     if choice.column and choice.level:
-        kept &= np.array(data.levels(choice.column), dtype=object) == choice.level
+        kept &= data.levels(choice.column) == choice.level
     if choice.reason:
         wanted = choice.reason.lower()
-        kept &= np.array([any(wanted in text.lower() for text in texts) for texts in _reasons(data)], dtype=bool)
+        kept &= np.array([any(wanted in text.lower() for text in texts) for texts in data.reasons], dtype=bool)
     if choice.planned:
         kept &= planned
     return [int(row) for row in np.flatnonzero(kept)]
 
 
-def _reasons(data: CallData) -> list[tuple[str, ...]]:
-    names = [name for name in REASON_COLUMNS if name in data.listed.column_names]
-    columns = [data.listed[name].to_pylist() for name in names]
-    if not columns:
-        return [()] * data.listed.num_rows
-    return [tuple(text for text in texts if text) for texts in zip(*columns, strict=True)]
-
-
 def _common_reasons(data: CallData) -> tuple[str, ...]:
     """The most frequent first reasons by what they are about: the words before the first number or colon."""
-    heads = Counter(_head(texts[0]) for texts in _reasons(data) if texts)
-    return tuple(head for head, _ in heads.most_common(8))
-
-
-def _head(reason: str) -> str:
-    digit = next((place for place, letter in enumerate(reason) if letter.isdigit() or letter in ":;"), len(reason))
-    return reason[:digit].strip() or reason
+    return tuple(head for head, _ in Counter(filter(None, data.heads)).most_common(8))
 
 
 def _rows(
     data: CallData, chosen: Sequence[int], planned: Mask, marks: Mapping[str, tuple[ContactMark, ...]]
 ) -> tuple[CallRow, ...]:
     taken = data.listed.take(pa.array(chosen, pa.int64()))
-    reasons = _reasons(data)
     return tuple(
         CallRow(
             rank=row["rank"],
@@ -309,27 +300,15 @@ def _rows(
             expected_value=row["expected_value"],
             control=row["control"],
             planned=bool(planned[place]),
-            reasons=reasons[place],
+            reasons=data.reasons[place],
             marks=marks.get(row["customer_id"], ()),
         )
         for place, row in zip(chosen, taken.to_pylist(), strict=True)
     )
 
 
-def _segments(data: CallData) -> list[Segment]:
-    from churn_assets.scoring.prices import Prices
-
-    listed = data.listed
-    worth = listed["customer_value"].to_numpy()
-    gain = listed["expected_value"].to_numpy() + data.value.offer_cost
-    rate = np.divide(gain, worth, out=np.zeros_like(worth), where=worth > 0)
-    names = [c.name for c in data.contract.scoring_columns]
-    customers = data.customers.select([name for name in names if name in data.customers.column_names])
-    bands = np.array(listed["risk_band"].to_pylist(), dtype=object)
-    return by_segment(data.contract, customers, listed["churn_probability"].to_numpy(), bands, Prices(worth, rate))
-
-
-def _insights(data: CallData, choice: Choice, plan: Plan, segments: Sequence[Segment]) -> tuple[Insight, ...]:
+def _insights(data: CallData, choice: Choice, plan: Plan) -> tuple[Insight, ...]:
+    segments = data.segments
     insights = [
         Insight(
             f"Contacting the first {plan.contacts:,} customers is expected to bring {plan.net_value:,.0f} "
@@ -357,7 +336,7 @@ def _insights(data: CallData, choice: Choice, plan: Plan, segments: Sequence[Seg
                 choice.query(band="", column=worst.column, level=worst.segment, reason="", planned=False, part=1),
             )
         )
-    heads = Counter(_head(texts[0]) for texts in _reasons(data)[: max(1, plan.contacts)] if texts)
+    heads = Counter(filter(None, data.heads[: max(1, plan.contacts)]))
     insights += [
         Insight(
             f"The most frequent first reason among them is '{head}': {count:,} customers.",
@@ -366,6 +345,34 @@ def _insights(data: CallData, choice: Choice, plan: Plan, segments: Sequence[Seg
         for head, count in heads.most_common(1)
     ]
     return tuple(insights)
+
+
+def _no_list(importance: tuple[tuple[str, float], ...], problems: Sequence[str]) -> Calls:
+    return Calls(
+        choice=Choice("", "", "", "", False, 0, None, 1),
+        version="",
+        stale="",
+        as_of=None,
+        customers=0,
+        largest_capacity=0,
+        largest_budget=0.0,
+        plan=None,
+        curve=(),
+        matched=0,
+        parts=0,
+        rows=(),
+        first=(),
+        bands=(),
+        columns=(),
+        levels=(),
+        reasons=(),
+        segments=(),
+        insights=(),
+        edges=(),
+        counts=(),
+        importance=importance,
+        problems=tuple(problems),
+    )
 
 
 def _stale(data: CallData) -> str:

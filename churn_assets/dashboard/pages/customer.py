@@ -21,7 +21,7 @@ _SCORES = f"""
     ORDER BY seq DESC LIMIT {MOST_SCORES}
 """
 _OUTCOMES = """
-    SELECT churned, observed_at, contacted, received_at FROM outcomes WHERE customer_id = ? ORDER BY received_at
+    SELECT churned, observed_at, contacted, received_at FROM outcomes_of(?) ORDER BY received_at
 """
 
 

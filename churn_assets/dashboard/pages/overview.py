@@ -10,14 +10,17 @@ from itertools import chain
 
 from churn_assets.alerting.alerts import Entry
 from churn_assets.alerting.watchdog import LoopCheck, check_loop
+from churn_assets.dashboard.pages.models.release import shares_of
+from churn_assets.dashboard.pages.models.versions import figure_of
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.evaluation.bootstrap import Figure
 from churn_assets.html.charts import Axis, Chart, Line, compact, lines
 from churn_assets.monitoring.performance.report import PerformanceReport
 from churn_assets.monitoring.performance.service import Requests, requests_between
 from churn_assets.promotion.pointer import read_champion, read_refusal
-from churn_assets.promotion.records import DecisionRecord
+from churn_assets.promotion.records import Challenger, DecisionRecord
 from churn_assets.promotion.status import Event, read_events
+from churn_assets.release.counts import read_counts
 from churn_assets.release.policy import read_policy
 from churn_assets.scoring.bundle import read_card, read_provenance
 
@@ -30,7 +33,7 @@ _COURSE = """
 """
 _FRESHNESS = """
     SELECT (SELECT max(scored_at) FROM answers), (SELECT max(ingested_at) FROM segments),
-        (SELECT max(received_at) FROM outcomes)
+        (SELECT max(received_at) FROM feedback)
 """
 
 
@@ -43,17 +46,19 @@ class ModelInUse:
     since_at: dt.datetime
     by: str
     reason: str
-    test_pr_auc: float | None
+    pr_auc: Figure | None
     generated: bool
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm of the policy; `weight` is its share of the customers, 0 to 1."""
+    """An arm of the policy; `weight` is the share of the customers that it shall have, 0 to 1, `share` the one that it
+    has had under this policy, None before a row."""
 
     name: str
     version: str
     weight: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,12 @@ class Routing:
 
 @dataclass(frozen=True)
 class WaitingModel:
-    """A challenger that nobody has decided on."""
+    """A challenger that has not answered yet; `pr_auc` is that on test customers."""
 
     version: str
     status: str
     message: str
+    pr_auc: Figure | None
     since_at: dt.datetime
 
 
@@ -186,7 +192,7 @@ def read_overview(sources: Sources, parameters: Mapping[str, str]) -> Overview:
         champion=champion,
         refusal=read_refusal(settings.home),
         routing=attempt(problems, lambda: _routing(sources, champion)),
-        waiting=tuple(WaitingModel(c.version, c.status, c.message, c.changed_at) for c in challengers),
+        waiting=tuple(_waiting(sources, challenger, problems) for challenger in challengers),
         retraining="; ".join(f"{r.key} is {r.status}, attempt {r.attempt}" for r in requests),
         decision=_decision(decisions[0]) if decisions else None,
         alerts=tuple(OpenAlert(a.title, a.severity, a.opened_at, a.times) for a in alerts if a.closed_at is None),
@@ -206,13 +212,11 @@ def draw_overview(page: Overview) -> dict[str, Chart]:
     """The course of the answers, if there were any."""
     if not page.course:
         return {}
-    end = page.made_at.timestamp()
-    start, known = end - COURSE_DAYS * 86_400, {entry.hour: entry.answers for entry in page.course}
-    first = int(start) // 3600 * 3600
-    points = [(float(hour), float(known.get(hour, 0))) for hour in range(first, int(end) + 1, 3600)]
-    days = tuple(float(at) for at in range(first // 86_400 * 86_400 + 86_400, int(end), 86_400))
+    points = [(float(entry.hour), float(entry.answers)) for entry in page.course]
+    start, end = points[0][0], page.made_at.timestamp()
+    days = tuple(float(at) for at in range(int(start) // 86_400 * 86_400 + 86_400, int(end), 86_400))
     x = Axis("UTC", start, end, lambda at: f"{dt.datetime.fromtimestamp(at, dt.UTC):%d %b}", days)
-    largest = max(known.values())
+    largest = max(answers for _, answers in points)
     chart = lines("Answers an hour", x, Axis("answers", 0.0, 1.05 * largest, compact), [Line("answers", points)])
     return {"course": chart}
 
@@ -229,7 +233,7 @@ def _champion(sources: Sources) -> ModelInUse | None:
         since_at=champion.since_at,
         by=champion.by,
         reason=champion.reason,
-        test_pr_auc=card.metrics.get("test_pr_auc"),
+        pr_auc=figure_of(card, "test_pr_auc"),
         generated=bool(provenance.generated),
     )
 
@@ -238,9 +242,16 @@ def _routing(sources: Sources, champion: ModelInUse | None) -> Routing | None:
     policy = read_policy(sources.settings.home)
     if policy is None:
         return None
-    arms = tuple(Arm(arm.name, arm.version, arm.weight) for arm in policy.arms)
+    shares = shares_of(policy, read_counts(sources.settings.home, policy.id))
+    arms = tuple(Arm(arm.name, arm.version, arm.weight, shares.get(arm.name)) for arm in policy.arms)
     in_force = champion is not None and policy.champion.version == champion.version
     return Routing(policy.id, policy.kind, arms, in_force, policy.by, policy.why, policy.at)
+
+
+def _waiting(sources: Sources, challenger: Challenger, problems: list[str]) -> WaitingModel:
+    card = attempt(problems, lambda: read_card(sources.settings.home / challenger.bundle))
+    pr_auc = figure_of(card, "test_pr_auc")
+    return WaitingModel(challenger.version, challenger.status, challenger.message, pr_auc, challenger.changed_at)
 
 
 def _decision(record: DecisionRecord) -> LastDecision:
@@ -267,7 +278,9 @@ def _course(sources: Sources, now: dt.datetime) -> tuple[HourlyAnswers, ...]:
     since, until = hour - dt.timedelta(days=COURSE_DAYS), hour + dt.timedelta(hours=1)
     values = [instant.replace(tzinfo=None) for instant in (since, until)]
     rows = sources.log.ask(("course", since), lambda db: db.execute(_COURSE, values).fetchall())
-    return tuple(HourlyAnswers(*row) for row in rows or ())
+    known = dict(rows or ())
+    first, last = int(since.timestamp()), int(until.timestamp())
+    return tuple(HourlyAnswers(at, known.get(at, 0)) for at in range(first, last, 3600)) if known else ()
 
 
 def _freshness(sources: Sources, report: PerformanceReport | None) -> Freshness | None:

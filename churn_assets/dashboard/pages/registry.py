@@ -9,8 +9,10 @@ from typing import Any
 from churn_assets.dashboard.pages.alerts import read_alerts
 from churn_assets.dashboard.pages.calls import draw_calls, read_calls
 from churn_assets.dashboard.pages.customer import draw_customer, read_customer
-from churn_assets.dashboard.pages.models import draw_model, read_model, read_models
-from churn_assets.dashboard.pages.monitoring import draw_monitoring, read_monitoring
+from churn_assets.dashboard.pages.models.compare import draw_comparison, read_comparison
+from churn_assets.dashboard.pages.models.listing import draw_models, read_models
+from churn_assets.dashboard.pages.models.model import draw_model, read_model
+from churn_assets.dashboard.pages.monitoring.page import draw_monitoring, read_monitoring
 from churn_assets.dashboard.pages.overview import draw_overview, read_overview
 from churn_assets.dashboard.pages.performance import draw_performance, read_performance
 from churn_assets.dashboard.pages.try_customer import draw_try, read_try
@@ -37,6 +39,11 @@ class Page:
     scope: str = VIEW
 
     @property
+    def needs_nothing(self) -> bool:
+        """Whether the page can be read without parameters."""
+        return bool(self.menu)
+
+    @property
     def json_path(self) -> str:
         """Where the same dataclass is served as JSON."""
         return f"{'/overview' if self.path == '/' else self.path}.json"
@@ -48,7 +55,8 @@ PAGES = (
     Page("/customer", "Customer", "customer", read_customer, draw_customer),
     Page("/monitoring", "Monitoring", "monitoring", read_monitoring, draw_monitoring, menu="Monitoring"),
     Page("/performance", "Performance", "performance", read_performance, draw_performance, menu="Performance"),
-    Page("/models", "Models", "models", read_models, menu="Models"),
+    Page("/models", "Models", "models", read_models, draw_models, menu="Models"),
+    Page("/compare", "Compare models", "compare", read_comparison, draw_comparison),
     Page("/models/{version}", "Model", "model", read_model, draw_model),
     Page("/try", "Try a customer", "try", read_try, draw_try, menu="Try"),
     Page("/alerts", "Alerts", "alerts", read_alerts, menu="Alerts"),

@@ -17,6 +17,7 @@ from churn_assets.dashboard.service_client import ask_service
 from churn_assets.dashboard.sources import Sources, attempt
 from churn_assets.html.charts import Axis, Chart, Mark, intervals
 from churn_assets.promotion.pointer import read_champion
+from churn_assets.release.policy import CHAMPION, read_policy, share_of
 from churn_assets.scoring.bundle import read_card, read_reference
 from churn_assets.scoring.scorer import BAND_NAMES
 
@@ -47,18 +48,21 @@ class Topic:
 
 @dataclass(frozen=True)
 class Trial:
-    """What the service answered; `changes` are sentences, the problems those of the single questions."""
+    """What the service answered; `arm` is the policy's that answers this customer; `changes` are sentences, the
+    problems those of the single questions. Reasons and changes are those of the champion, `explained`."""
 
     probability: float | None = None
     churn: bool = False
     threshold: float | None = None
     risk_band: str = ""
     version: str = ""
+    arm: str = ""
     prediction_id: str = ""
     ms: float | None = None
     warnings: tuple[str, ...] = ()
     topics: tuple[Topic, ...] = ()
     reasons: tuple[str, ...] = ()
+    explained: str = ""
     changes: tuple[str, ...] = ()
     problem: str = ""
     explanation_problem: str = ""
@@ -100,7 +104,7 @@ def try_customer(sources: Sources, form: Mapping[str, str], token: str) -> TryCu
     page = read_try(sources, {})
     fields = tuple(replace(entry, value=form.get(entry.name, "")) for entry in page.fields)
     question = {entry.name: _parsed(entry) for entry in fields if entry.value != "" or not _left_out(entry)}
-    return replace(page, fields=fields, trial=_ask(page.service, question, token))
+    return replace(page, fields=fields, trial=_ask(sources, question, token))
 
 
 def draw_try(page: TryCustomer) -> dict[str, Chart]:
@@ -117,7 +121,8 @@ def draw_try(page: TryCustomer) -> dict[str, Chart]:
     return {"topics": intervals("What each column adds", rows, axis, marks=[0.0])}
 
 
-def _ask(url: str, question: Mapping[str, object], token: str) -> Trial:
+def _ask(sources: Sources, question: Mapping[str, object], token: str) -> Trial:
+    url = sources.dashboard.service_url
     reply = ask_service(url, "/predict", question, token)
     if reply.problem:
         return Trial(problem=reply.problem)
@@ -128,6 +133,7 @@ def _ask(url: str, question: Mapping[str, object], token: str) -> Trial:
         threshold=answer["threshold"],
         risk_band=answer["risk_band"],
         version=answer["model_version"],
+        arm=_arm(sources, answer),
         prediction_id=answer["prediction_id"],
         ms=reply.ms,
         warnings=tuple(f"{w['column']}: {w['found']}, expected {w['expected']}" for w in answer["warnings"]),
@@ -137,10 +143,24 @@ def _ask(url: str, question: Mapping[str, object], token: str) -> Trial:
         trial = replace(trial, explanation_problem=why.problem)
     else:
         topics = tuple(Topic(t["topic"], t["contribution"]) for t in why.body["topics"])
-        trial = replace(trial, topics=topics, reasons=tuple(r["text"] for r in why.body["reasons"]))
+        reasons, explained = tuple(r["text"] for r in why.body["reasons"]), why.body["model_version"]
+        trial = replace(trial, topics=topics, reasons=reasons, explained=explained)
     if change.problem:
         return replace(trial, change_problem=change.problem)
     return replace(trial, changes=_changes(change.body))
+
+
+def _arm(sources: Sources, answer: Mapping[str, Any]) -> str:
+    """The arm that answers this customer by the policy in force; "" where that is not the model that answered."""
+    policy = attempt([], lambda: read_policy(sources.settings.home))
+    champion = attempt([], lambda: read_champion(sources.settings.home))
+    version = answer["model_version"]
+    if policy is None or champion is None or policy.champion.version != champion.version:
+        return CHAMPION if champion is not None and champion.version == version else ""
+    arm = policy.choose(share_of(policy.salt, answer["customer_id"] or answer["prediction_id"]))
+    if arm.version == version:
+        return arm.name
+    return f"{CHAMPION}, in place of {arm.name}" if version == champion.version else ""
 
 
 def _changes(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,11 +14,20 @@
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   }
 
+  const known = new WeakMap(); // rows by box: a new width or other colours need no new ones
+
+  async function rowsOf(box) {
+    if (!known.has(box)) {
+      const answer = await fetch(box.dataset.source, {headers: {accept: "application/json"}});
+      if (!answer.ok) return null;
+      known.set(box, box.dataset.series.split(".").reduce((value, name) => value?.[name], await answer.json()));
+    }
+    return known.get(box);
+  }
+
   async function drawSeries(box) {
-    const answer = await fetch(box.dataset.source, {headers: {accept: "application/json"}});
-    if (!answer.ok) return; // the drawn chart stays
-    const rows = box.dataset.series.split(".").reduce((value, name) => value?.[name], await answer.json());
-    if (!rows?.length) return;
+    const rows = await rowsOf(box);
+    if (!rows?.length) return; // the drawn chart stays
     const names = box.dataset.y.split(",");
     const data = [rows.map(row => row[box.dataset.x]), ...names.map(name => rows.map(row => row[name]))];
     const colours = ["--a", "--b", "--good"].map(colour);
@@ -37,7 +46,10 @@
   }
 
   function drawAll() {
-    for (const box of document.querySelectorAll(".series")) drawSeries(box).catch(() => {});
+    for (const box of document.querySelectorAll(".series")) {
+      delete box.dataset.ready;
+      drawSeries(box).catch(() => {}).finally(() => { box.dataset.ready = ""; });
+    }
   }
 
   localTimes(document);

@@ -14,6 +14,7 @@ from churn_assets.defs.alerts import HomeAlerts
 from churn_assets.defs.io_manager import read
 from churn_assets.defs.metadata import JsonResult
 from churn_assets.defs.policy import MONITORING, asset, warned
+from churn_assets.defs.release.champion import publish
 from churn_assets.defs.resources import Project
 from churn_assets.errors import AssetStale, GateRefused, SettingsError
 from churn_assets.leakage.audit import Audit
@@ -159,7 +160,6 @@ def retraining_decision(
     from churn_assets.monitoring.latest import read_latest_reports
     from churn_assets.promotion.ledger import Ledger
     from churn_assets.promotion.service import PromotionService
-    from churn_assets.reporting.model.publish import publish_champion
 
     settings, limits = project.settings, project.contract.monitoring
     # Read from their files: a report that was never made is no reason to fail, it is an input like any other.
@@ -167,8 +167,7 @@ def retraining_decision(
     requested = _external_trigger(config, context.run.run_id)
     service = PromotionService.of(settings)
     record = service.decide_retraining(limits, reports.summary, requested)
-    alias = service.watch_alias(project.contract)
-    publish_champion(settings)  # which a release may have moved meanwhile
+    alias = publish(settings, project.contract)
     decision, inputs = record.decision, record.decision.inputs
     ledger = Ledger(settings.ledger_path)
     history = [

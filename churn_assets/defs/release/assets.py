@@ -73,7 +73,7 @@ def _metadata(report: "ReleaseReport") -> dict[str, Any]:
         "policy": report.policy.id,
         "kind": analysis.kind,
         "versions": ", ".join(analysis.challengers),
-        "guardrails": report.guardrails.message if report.guardrails else "not judged yet",
+        "state": report.state,
         "arms": metadata.table(
             {
                 "arm": arm.arm,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from churn_assets.defs.release.champion import PUBLISH, move_to_publish
 from churn_assets.errors import ChurnError
 from churn_assets.promotion.rollout.watch import ReleaseWatch
 from churn_assets.settings import Settings
@@ -14,18 +15,28 @@ from churn_assets.settings import Settings
 def release_watch_sensor(
     settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> dg.SensorDefinition:
-    """Judges the release that runs by the guardrails, and makes the move that follows, as the service does."""
+    """Judges the release that runs by the guardrails, and makes the move that follows, as the service does. A champion
+    that moved without the gate is published by a run."""
     watch = ReleaseWatch(settings, clock)
 
     @dg.sensor(
+        job_name=PUBLISH,
         minimum_interval_seconds=settings.sensor_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Ends a release that crosses a guardrail or has passed its deadline; goes on with a canary.",
+        description="Ends a release that crosses a guardrail or has passed its deadline; goes on with a canary; tells "
+        "MLflow of a champion that moved without the gate.",
     )
-    def release_watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def release_watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         outcome = watch.check()
         remind(settings, clock(), context.log)
-        return dg.SkipReason(outcome)
+        try:
+            move = move_to_publish(settings, context.cursor)
+        except (ChurnError, OSError, ValueError) as error:
+            return dg.SkipReason(f"{outcome}; {type(error).__name__}: {' '.join(str(error).split())}")
+        if move is None:
+            return dg.SkipReason(outcome)
+        context.log.info(outcome)
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{PUBLISH}-{move}")], cursor=move)
 
     return release_watch
 

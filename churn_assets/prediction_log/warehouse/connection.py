@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from churn_assets.errors import ChurnError, LogUnavailable, NothingIngested, WarehouseCorrupt, WarehouseLocked
 from churn_assets.prediction_log.records import ANONYMOUS, IMPORT
+from churn_assets.prediction_log.schema import literal
 from churn_assets.prediction_log.warehouse.rebuild import JOURNAL
 from churn_assets.settings import Settings
 from churn_assets.storage.files import open_file, replacing
@@ -30,26 +32,40 @@ _REFUSAL = re.compile("No space left|quota exceeded|File too large|not permitted
 
 # What counts: no trial, no shadow score, no feedback that was withdrawn. Of reports that came over the network and that
 # nobody has accepted, those on a share of the customers, always the same ones, whoever reports. A copy from before
-# these columns has neither.
-_VIEWS = f"""
-    CREATE OR REPLACE TEMP VIEW given AS SELECT * FROM predictions WHERE shadow IS NOT TRUE;
-    CREATE OR REPLACE TEMP VIEW answers AS SELECT p.*, u.id IS NOT NULL AS uncertain FROM given p
-        LEFT JOIN (SELECT DISTINCT id FROM unacknowledged) u ON u.id = p.prediction_id
-        WHERE p.test IS NOT TRUE;
-    CREATE OR REPLACE TEMP VIEW reported AS SELECT f.*, (
+# these columns has neither. `outcomes_of` is `outcomes` of one customer, also those that name a prediction only,
+# without the join of the whole log.
+_REPORTED = f"""
+    SELECT f.*, (
             SELECT arg_max(d.accepted, d.seq) FROM source_decisions d
             WHERE d.source = f.source AND f.received_at >= d.since_at AND f.received_at < d.until_at) AS accepted,
         f.source IS NULL OR (f.source <> '{ANONYMOUS}' AND f.request_id = '{IMPORT}') OR CAST('0x' || substr(sha256(
             'feedback:' || coalesce(f.customer_id, p.customer_id, f.prediction_id)), 1, 8) AS BIGINT) < {{limit}}
             AS within_share
-        FROM feedback f LEFT JOIN given p ON p.prediction_id = f.prediction_id;
+        FROM {{feedback}} f LEFT JOIN {{given}} p ON p.prediction_id = f.prediction_id
+"""
+_OWN = """
+    CREATE OR REPLACE TEMP MACRO outcomes_of(customer) AS TABLE
+        WITH own AS (SELECT * FROM given WHERE customer_id = customer),
+        own_feedback AS (SELECT * FROM feedback
+            WHERE customer_id = customer OR prediction_id IN (SELECT prediction_id FROM own))
+"""
+_VIEWS = f"""
+    CREATE OR REPLACE TEMP VIEW given AS SELECT * FROM predictions WHERE shadow IS NOT TRUE;
+    CREATE OR REPLACE TEMP VIEW answers AS SELECT p.*, u.id IS NOT NULL AS uncertain FROM given p
+        LEFT JOIN (SELECT DISTINCT id FROM unacknowledged) u ON u.id = p.prediction_id
+        WHERE p.test IS NOT TRUE;
+    CREATE OR REPLACE TEMP VIEW reported AS {_REPORTED.format(limit="{limit}", feedback="feedback", given="given")};
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT * EXCLUDE (accepted, within_share) FROM reported
         WHERE coalesce(accepted, within_share);
+    {_OWN} SELECT * EXCLUDE (accepted, within_share)
+        FROM ({_REPORTED.format(limit="{limit}", feedback="own_feedback", given="own")})
+        WHERE coalesce(accepted, within_share);
 """
-_OLD_VIEWS = """
+_OLD_VIEWS = f"""
     CREATE OR REPLACE TEMP VIEW given AS SELECT * FROM predictions;
     CREATE OR REPLACE TEMP VIEW answers AS SELECT *, false AS uncertain FROM predictions;
     CREATE OR REPLACE TEMP VIEW outcomes AS SELECT *, NULL::VARCHAR AS source FROM feedback;
+    {_OWN} SELECT *, NULL::VARCHAR AS source FROM own_feedback;
 """
 _CONTACTS = "SELECT customer_id, event, contacted_at FROM contacts"
 _NO_CONTACTS = (
@@ -67,6 +83,57 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     The ingest replaces the file under its name: an open connection goes on reading the old one. Raises
     NothingIngested, WarehouseCorrupt, WarehouseLocked (another process has the copy open for writing).
     """
+    with _readable(settings) as path:
+        import duckdb
+
+        connection = duckdb.connect(str(path), read_only=True)
+    with contextlib.closing(connection):
+        connection.execute("SET TimeZone = 'UTC'")
+        make_views(connection, settings.feedback_share)
+        yield connection
+
+
+class HeldCopy:
+    """The published copy as it was when this was made, for the questions of several threads: what DuckDB has read once
+    stays in memory. It is closed when nobody refers to it any more: closed before, it would take the connections of
+    others with it. Raises as `open_published`."""
+
+    def __init__(self, settings: Settings) -> None:
+        with _readable(settings) as path:
+            import duckdb
+
+            # A database of its own: connections to one path share what the first of them has opened.
+            self._database = duckdb.connect(":memory:")
+            try:
+                self._database.execute(f"ATTACH {literal(str(path))} AS log (READ_ONLY)")
+            except duckdb.Error:
+                self._database.close()
+                raise
+        self._share = settings.feedback_share
+        self._lock = threading.Lock()
+        self._idle: list[duckdb.DuckDBPyConnection] = []
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection as that of `open_published`, for one thread at a time."""
+        with self._lock:  # also `cursor` is for one thread at a time
+            connection = self._idle.pop() if self._idle else None
+            is_new = connection is None
+            if connection is None:
+                connection = self._database.cursor()
+        if is_new:
+            connection.execute("USE log; SET TimeZone = 'UTC'")
+            make_views(connection, self._share)
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                self._idle.append(connection)
+
+
+@contextlib.contextmanager
+def _readable(settings: Settings) -> Iterator[Path]:
+    """The path of the published copy, to open it in the block. Raises as `open_published`."""
     path = settings.warehouse_dir / PUBLISHED
     if not path.is_file():
         raise NothingIngested(
@@ -76,7 +143,7 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     import duckdb
 
     try:
-        connection = duckdb.connect(str(path), read_only=True)
+        yield path
     except duckdb.Error as error:
         message = " ".join(str(error).split())
         if (holder := _holder_of(message)) is not None:
@@ -87,10 +154,6 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         raise WarehouseCorrupt(
             f"{path} cannot be opened ({message[:200]}); make it again: `churn log ingest --rebuild`"
         ) from error
-    with contextlib.closing(connection):
-        connection.execute("SET TimeZone = 'UTC'")
-        make_views(connection, settings.feedback_share)
-        yield connection
 
 
 def make_views(connection: duckdb.DuckDBPyConnection, feedback_share: float = 1.0) -> None:

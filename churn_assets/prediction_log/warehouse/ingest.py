@@ -210,6 +210,7 @@ class Session:
     ) -> None:
         self._connection, self._scratch, self._report, self._at = connection, settings.warehouse_dir, report, at
         self._share, self._instance = settings.feedback_share, settings.instance
+        self._own_segments = settings.segments_dir
         self._check = Checker(settings.warehouse_dir / "contracts", settings.bundles_dir, contract)
         self.folders: set[Path] = set()  # in which segments were renamed
         self._targets: dict[str, dict[str, str]] = {}  # fingerprint -> column of its contract -> column of the table
@@ -235,7 +236,7 @@ class Session:
         make_views(self._connection, self._share)
         decisions = judge_sources(self._connection, self._at.replace(tzinfo=dt.UTC))
         if decisions:
-            segment = Segment(folder, instance=self._instance)
+            segment = Segment(self._own_segments, instance=self._instance)
             segment.append(b"".join(map(encode_line, decisions)))
             segment.hand_over()
             for path in pending(folder):

@@ -1,10 +1,11 @@
 """Watches the release of a home: reads what all processes have counted and what final labels show, judges it, and makes
 the move that follows, without a person.
 
-Each worker of the service looks about once a second, and the loop at each tick of its sensor; the one that gets the
-lock judges. The report is on disk before the move, but a disk that takes nothing holds no rollback up. A check that was
-crossed once stays crossed for this policy: if the ledger is locked, the next look ends the release, whatever the counts
-show by then. A step or promotion that is refused is tried again until the deadline; then the release ends.
+Each worker of the service looks every `LOOK_S` seconds, or its shadow process in its place, and the loop at each tick
+of its sensor; the one that gets the lock judges. The report is on disk before the move, but a disk that takes nothing
+holds no rollback up. A check that was crossed once stays crossed for this policy: if the ledger is locked, the next
+look ends the release, whatever the counts show by then. A step or promotion that is refused is tried again until the
+deadline; then the release ends.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Literal, Protocol
 
 from churn_assets.errors import BundleCorrupt, ChurnError, TransitionRefused, one_line
 from churn_assets.promotion.pointer import read_champion
-from churn_assets.release.counts import LABELS, counts_folder, read_counts
+from churn_assets.release.counts import LABELS, CountsReader, counts_folder
 from churn_assets.release.guardrails import (
     GuardrailReport,
     LabelFigures,
@@ -34,6 +35,7 @@ from churn_assets.storage.lock import LockBusy, file_lock
 
 WATCHED = ("shadow", "canary", "ab")
 LOCK = ".guard.lock"
+LOOK_S = 2.0  # between two looks of a process of the service
 NONE_RUNS = "no release runs"
 
 
@@ -77,6 +79,7 @@ class ReleaseGuard:
         self._every_s = every_s
         self._moves = moves or (lambda: _releases_of(settings))
         self._history = history or (lambda: _policies_of(settings))
+        self._counts = CountsReader(settings.home)
         self._rollout: tuple[Policy, ...] = ()
         self._crossed: GuardrailReport | None = None
         self._written: GuardrailReport | None = None
@@ -136,7 +139,7 @@ class ReleaseGuard:
         if not self._rollout or self._rollout[-1].id != policy.id:
             self._rollout = self._rollout_of(policy)
         return [
-            Period(sum(arm.weight for arm in each.arms if arm.name != CHAMPION), read_counts(self._home, each.id))
+            Period(sum(arm.weight for arm in each.arms if arm.name != CHAMPION), self._counts.read(each.id))
             for each in self._rollout or (policy,)
         ]
 

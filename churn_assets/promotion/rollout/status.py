@@ -12,7 +12,7 @@ from churn_assets.errors import PolicyCorrupt
 from churn_assets.promotion.ledger import Ledger
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.rollout.policies import RUNNING, Policies
-from churn_assets.release.counts import GUARDRAILS, counts_folder, read_counts
+from churn_assets.release.counts import GUARDRAILS, ReleaseCounts, counts_folder, read_counts, sum_counts
 from churn_assets.release.policy import CHAMPION, POLICY, Policy, read_policy
 from churn_assets.storage.files import read_json_object
 
@@ -126,6 +126,15 @@ def challenger_rows(home: Path, policy: Policy) -> int:
     return sum(counts[arm.name].rows for arm in policy.arms if arm is not policy.champion and arm.name in counts)
 
 
+def live_counts(status: ReleaseStatus, home: Path) -> ReleaseCounts:
+    """Arms of the policies of the kind that is in force, pairs of the whole release: what a shadow has scored is no
+    answer of the canary that follows it."""
+    kinds = {move.after.id: move.after.kind for move in status.moves}
+    parts = {policy_id: read_counts(home, policy_id) for policy_id in status.rollout}
+    own = [part for policy_id, part in parts.items() if status.policy and kinds[policy_id] == status.policy.kind]
+    return ReleaseCounts(sum_counts(own).arms, sum_counts(parts.values()).pairs)
+
+
 def _problem(home: Path, policy: Policy | None) -> str:
     try:
         in_file = read_policy(home)
@@ -141,7 +150,7 @@ def guardrail_lines(numbers: Mapping[str, Any] | None) -> list[str]:
     checks = numbers.get("checks") if numbers else None
     return [
         f"  {check.get('check')}: {check.get('status') or 'no status'}, {_figures(check)}"
-        for check in (checks if isinstance(checks, list) else ())
+        for check in (checks if isinstance(checks, list | tuple) else ())
         if isinstance(check, Mapping)
     ]
 

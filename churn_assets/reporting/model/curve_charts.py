@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from churn_assets.html import charts
 from churn_assets.reporting.model.facts import Curves, Learning, Report, ScoreHistogram
 
 CONTACTED = charts.Axis("customers contacted, riskiest first", 0.0, 1.0, charts.percent)
 RANDOM_LIST = charts.Line("random list", [(0.0, 0.0), (1.0, 1.0)], "base", dashed=True)
 
-Drawn = list[tuple[Curves, str, str]]
+Drawn = Sequence[tuple[Curves, str, str]]
+ProfitPoints = Sequence[tuple[float, float, float, float]]
 
 
 def sides(report: Report) -> list[tuple[str, str, str]]:
@@ -31,11 +34,11 @@ def curves(report: Report) -> dict[str, charts.Chart]:
     gains = [*(charts.Line(title, curve.gains, style) for curve, title, style in drawn), RANDOM_LIST]
     recall, rate = charts.Axis("recall", 0.0, 1.0, charts.percent), "true positive rate (recall)"
     return {
-        "precision_recall": _precision_recall(drawn),
+        "precision_recall": precision_recall(drawn),
         "roc": charts.lines("ROC curve", _unit("false positive rate"), _unit(rate), roc),
         "gains": charts.lines("Cumulative gains", CONTACTED, recall, gains),
         "lift": _lift(drawn),
-        "calibration": _calibration(drawn),
+        "calibration": calibration(drawn),
         **{
             f"scores_{name}": _scores(scores, title, report.threshold.value)
             for name, title, _ in measured(report)
@@ -44,7 +47,8 @@ def curves(report: Report) -> dict[str, charts.Chart]:
     }
 
 
-def _precision_recall(drawn: Drawn) -> charts.Chart:
+def precision_recall(drawn: Drawn) -> charts.Chart:
+    """Precision over recall, beside what random lists reach."""
     precision = []
     for curve, title, style in drawn:
         base = [(0.0, curve.base_rate), (1.0, curve.base_rate)]
@@ -62,7 +66,7 @@ def _lift(drawn: Drawn) -> charts.Chart:
     return charts.lines("Lift", CONTACTED, y, [*lines, random_list])
 
 
-def _calibration(drawn: Drawn) -> charts.Chart:
+def calibration(drawn: Drawn) -> charts.Chart:
     """Churn rate over predicted probability, both on a log-odds axis: most scores of a good model are near 0 or 1."""
     predicted = [part.predicted for curve, _, _ in drawn for part in curve.calibration]
     # An observed share of 0 or 1 has no log-odds: it is drawn at the end of the axis.
@@ -94,19 +98,24 @@ def _unit(title: str) -> charts.Axis:
 def profit_chart(report: Report) -> charts.Chart | None:
     """Profit per customer over the share contacted; the vertical is the chosen threshold. None without a split that has
     figures."""
-    drawn, values = [], [0.0]
-    for side, title, style in measured(report):
-        curve = report.sides[side].curves.profit
-        values += [value for _, _, low, high in curve for value in (low, high)]
-        band = [(share, low, high) for share, _, low, high in curve]
-        drawn.append(charts.Line(title, [(share, value) for share, value, _, _ in curve], style, band=band))
+    drawn = [(report.sides[side].curves.profit, title, style) for side, title, style in measured(report)]
     if not drawn:
         return None
-    drawn.append(charts.Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True))
     test = report.sides["test"]
     chosen = (test.confusion.true_positives + test.confusion.false_positives) / test.rows
+    return profit(drawn, [chosen])
+
+
+def profit(drawn: Sequence[tuple[ProfitPoints, str, str]], marks: Sequence[float] = ()) -> charts.Chart:
+    """Profit per customer over the share contacted, of at least one list of points with its title and style."""
+    lines, values = [], [0.0]
+    for points, title, style in drawn:
+        values += [value for _, _, low, high in points for value in (low, high)]
+        band = [(share, low, high) for share, _, low, high in points]
+        lines.append(charts.Line(title, [(share, value) for share, value, _, _ in points], style, band=band))
+    lines.append(charts.Line("no profit", [(0.0, 0.0), (1.0, 0.0)], "base", dashed=True))
     y = charts.Axis("profit per customer", min(values), max(values), charts.compact)
-    return charts.lines("Profit", CONTACTED, y, drawn, marks=[chosen])
+    return charts.lines("Profit", CONTACTED, y, lines, marks)
 
 
 def learning_chart(learning: Learning) -> charts.Chart:

@@ -19,9 +19,9 @@ _STYLES = ("a", "b", "c", "d", "e", "f")
 
 
 def render_release(
-    policy: Policy, analysis: ReleaseAnalysis, guardrails: GuardrailReport | None, made_at: datetime
+    policy: Policy, analysis: ReleaseAnalysis, guardrails: GuardrailReport | None, state: str, made_at: datetime
 ) -> str:
-    """The page; `policy` is the newest of the release."""
+    """The page; `policy` is the newest of the release, `state` says how its guardrails stand or how it ended."""
     matured = _matured(analysis)
     return render(
         TEMPLATE,
@@ -29,10 +29,11 @@ def render_release(
         policy=policy,
         analysis=analysis,
         guardrails=guardrails,
+        state=state,
         made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
         summary=describe(analysis),
         scores=_scores(analysis.arms),
-        differences=None if analysis.pairs is None else _differences(analysis.pairs),
+        differences=None if analysis.pairs is None else difference_chart(analysis.pairs),
         matured=matured,
         pr_auc=_intervals("PR-AUC on final labels", matured, "pr_auc"),
         log_loss=_intervals("Log-loss on final labels", matured, "log_loss"),
@@ -53,7 +54,7 @@ def _scores(arms: Sequence[ArmAnalysis]) -> charts.Chart | None:
     return charts.mirrored("Scores by arm", charts.Axis("score", 0.0, 1.0), edges, up, down)
 
 
-def _differences(pairs: PairAnalysis) -> charts.Chart:
+def difference_chart(pairs: PairAnalysis) -> charts.Chart:
     """Rows by the difference of their scores, the middle of each bin."""
     points = [((low + high) / 2, float(count)) for (low, high), count in zip(
         pairwise(pairs.edges), pairs.counts, strict=True

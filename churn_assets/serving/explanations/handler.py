@@ -15,7 +15,8 @@ from churn_assets.serving.explanations.messages import Answer, Kind, Question
 from churn_assets.serving.http import Refused, conflict, invalid, parse_json, unavailable
 from churn_assets.serving.predict import AS_OF, RequestContext, read_as_of
 from churn_assets.serving.routing.router import Arm
-from churn_assets.serving.worker import Worker, log_event
+from churn_assets.serving.worker import Worker
+from churn_assets.structured_log import log_event
 
 
 async def answer_explanation(worker: Worker, arm: Arm, path: str, body: bytes, context: RequestContext) -> Response:

@@ -33,8 +33,9 @@ from churn_assets.serving.open_inference.tensors import (
 )
 from churn_assets.serving.routes import Handlers, RequestFacts, account
 from churn_assets.serving.server.connections import HEAD_BYTES, NO_MEMORY
-from churn_assets.serving.worker import Worker, log_event
+from churn_assets.serving.worker import Worker
 from churn_assets.settings import ServingSettings
+from churn_assets.structured_log import log_event
 
 STREAMS = 100  # calls at once on a connection
 STOP_S = 5.0  # for calls that were accepted, once the service stops

@@ -39,10 +39,11 @@ def page_headers(nonce: str) -> dict[str, str]:
     return {"content-security-policy": policy, "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
 
 
-def index_page(model: ServedModel | None, missing: str, nonce: str) -> str:
-    """The page as HTML; without a model it says how to make one, and why there is none (`missing`)."""
+def index_page(model: ServedModel | None, missing: str, nonce: str, dashboard: str = "") -> str:
+    """The page as HTML; without a model it says how to make one, and why there is none (`missing`). `dashboard` is the
+    address of the dashboard, "" for no link."""
     if model is None:
-        return render(_INDEX, title="churn", model=None, missing=missing, nonce=nonce)
+        return render(_INDEX, title="churn", model=None, missing=missing, nonce=nonce, dashboard=dashboard)
     customer = median_customer(model)
     columns = (model.contract.key, *model.contract.scoring_columns)
     as_of = FormField(
@@ -53,6 +54,7 @@ def index_page(model: ServedModel | None, missing: str, nonce: str) -> str:
         title=model.contract.title,
         model=model,
         nonce=nonce,
+        dashboard=dashboard,
         pr_auc=model.metrics.get("test_pr_auc"),
         shortage=shortage_in(model.metrics, "test"),
         fields=[*(_field(column, customer[column.name]) for column in columns), as_of],

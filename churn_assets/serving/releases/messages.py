@@ -84,7 +84,8 @@ class PromoteMove(Struct, tag="promote", tag_field="move", frozen=True, forbid_u
 class RollbackMove(Struct, tag="rollback", tag_field="move", frozen=True, forbid_unknown_fields=True):
     """The release ends and the champion answers everybody; without a release, the former champion does.
 
-    If the newest move has ended a release it is a 409, unless `expected` is the id of the present policy.
+    If the newest move has ended a release, or has gone back to the present champion, it is a 409, unless `expected` is
+    the id of the present policy.
     """
 
     why: Why

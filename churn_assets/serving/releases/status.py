@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from churn_assets.promotion.records import PolicyMove
 from churn_assets.promotion.releases import Releases
-from churn_assets.promotion.rollout.status import ReleaseStatus
-from churn_assets.release.counts import (
-    REPORT,
-    ArmCounts,
-    PairCounts,
-    ReleaseCounts,
-    counts_folder,
-    read_counts,
-    seconds_of,
-    sum_counts,
-)
+from churn_assets.promotion.rollout.status import live_counts
+from churn_assets.release.counts import REPORT, ArmCounts, PairCounts, ReleaseCounts, counts_folder
 from churn_assets.release.policy import Policy, PolicyArm
 from churn_assets.serving.releases.messages import ArmShare, LiveArm, LivePairs, MoveFacts, PolicyFacts, ReleaseResponse
 from churn_assets.storage.files import read_json_object
@@ -31,7 +22,7 @@ def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
     """Raises as `Releases.status`."""
     status = releases.status()
     policy = status.policy
-    counts = _live_counts(status, home)
+    counts = live_counts(status, home)
     moves = [move_facts(move) for move in reversed(status.moves) if move.status == "done"]
     return ReleaseResponse(
         policy=None if policy is None else policy_facts(policy),
@@ -45,15 +36,6 @@ def describe_release(releases: Releases, home: Path) -> ReleaseResponse:
         moves=moves[:MOVES],
         problem=status.problem or None,
     )
-
-
-def _live_counts(status: ReleaseStatus, home: Path) -> ReleaseCounts:
-    """Arms of the policies of the kind that is in force, pairs of the whole release: what a shadow has scored is no
-    answer of the canary that follows it."""
-    kinds = {move.after.id: move.after.kind for move in status.moves}
-    parts = {policy_id: read_counts(home, policy_id) for policy_id in status.rollout}
-    own = [part for policy_id, part in parts.items() if status.policy and kinds[policy_id] == status.policy.kind]
-    return ReleaseCounts(sum_counts(own).arms, sum_counts(parts.values()).pairs)
 
 
 def policy_facts(policy: Policy) -> PolicyFacts:
@@ -87,44 +69,28 @@ def describe_arms(policy: Policy, counts: ReleaseCounts) -> list[LiveArm]:
 
 
 def _describe_arm(name: str, arm: PolicyArm | None, counts: ArmCounts) -> LiveArm:
-    rows = counts.rows
-
-    def share(total: float) -> float | None:
-        return total / rows if rows else None
-
     return LiveArm(
         name=name,
         version=None if arm is None else arm.version,
         weight=None if arm is None else arm.weight,
-        rows=rows,
+        rows=counts.rows,
         errors=counts.errors,
         refused=counts.refused,
-        called_share=share(counts.called),
-        warned_share=share(counts.warned),
-        mean_score=share(counts.score_sum),
-        scoring_p50_ms=quantile_ms(counts.seconds, 0.5),
-        scoring_p99_ms=quantile_ms(counts.seconds, 0.99),
+        called_share=counts.share(counts.called),
+        warned_share=counts.share(counts.warned),
+        mean_score=counts.share(counts.score_sum),
+        scoring_p50_ms=counts.quantile_ms(0.5),
+        scoring_p99_ms=counts.quantile_ms(0.99),
     )
 
 
 def describe_pairs(pairs: PairCounts) -> LivePairs | None:
     """None while no row was scored by both, and none was dropped."""
-    rows = pairs.rows
-    if not rows:
-        return LivePairs(0, 0, 1.0, 0.0, 0.0, pairs.dropped) if pairs.dropped else None
-    mean = pairs.difference_sum / rows
-    spread = max(0.0, pairs.difference_squares / rows - mean * mean) ** 0.5
-    return LivePairs(rows, pairs.flips, 1.0 - pairs.flips / rows, mean, spread, pairs.dropped)
-
-
-def quantile_ms(seconds: Mapping[int, int], share: float) -> float | None:
-    """A quantile of counted scoring times in milliseconds, the upper end of its bin; None without a row."""
-    total, up_to = sum(seconds.values()), 0
-    for place in sorted(seconds):
-        up_to += seconds[place]
-        if up_to >= share * total:
-            return seconds_of(place) * 1e3
-    return None
+    if not pairs.rows and not pairs.dropped:
+        return None
+    return LivePairs(
+        pairs.rows, pairs.flips, pairs.agreement, pairs.mean_difference, pairs.sd_difference, pairs.dropped
+    )
 
 
 def _let_in(moves: Sequence[PolicyMove]) -> list[str]:

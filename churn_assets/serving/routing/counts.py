@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from churn_assets.release.counts import ReleaseCounts, SeenCustomers, sum_counts, write_counts, writer_name
+from churn_assets.release.counts import ReleaseCounts, sum_counts, write_counts, writer_name
 from churn_assets.release.policy import FALLBACK
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ class ArmCounter:
     def __init__(self, policy_id: str) -> None:
         self.policy_id, self.writer, self.reason = policy_id, writer_name("worker"), ""
         self._counts, self._lock, self._changed = ReleaseCounts(), threading.Lock(), False
-        self._seen = SeenCustomers()
 
     def count(self, split: SplitRows) -> None:
         """Count the rows of a request. Those that the champion answered in place of another arm are no rows of the
@@ -63,7 +62,7 @@ class ArmCounter:
                 if row.status != FALLBACK:
                     arm = self._counts.arm(row.arm.name)
                     arm.scored(row.score, row.called, row.warned, row.seconds)
-                    arm.customers += self._seen.is_new(row.share)
+                    arm.saw(row.share)
             for name, rows in split.errors.items():
                 self._counts.arm(name).errors += rows
             for name, rows in split.refused.items():

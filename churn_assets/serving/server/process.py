@@ -19,8 +19,8 @@ import time
 from functools import cache
 
 from churn_assets.errors import SettingsError
+from churn_assets.structured_log import LOGGER, log_event
 
-LOGGER = "churn"
 SERVICE = "churn_assets.serving.service:ChurnService"  # as BentoML finds it
 SUPERVISOR = "_CHURN_SUPERVISOR"  # set by the supervisor for its workers: its pid; no setting
 SUPERVISOR_POLL_S = 0.5
@@ -54,7 +54,7 @@ def _follow(supervisor: int) -> None:
     while os.getppid() == supervisor:
         time.sleep(SUPERVISOR_POLL_S)
     facts = {"supervisor": supervisor}
-    logging.getLogger(LOGGER).error("the supervisor has died, stopping", extra={"facts": facts})
+    log_event(logging.getLogger(LOGGER), logging.ERROR, "the supervisor has died, stopping", **facts)
     end_within(ORPHAN_S)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -69,7 +69,7 @@ def end_within(seconds: float) -> None:
 
 def _end(seconds: float) -> None:
     facts = {"seconds": seconds}
-    logging.getLogger(LOGGER).error("stopping took too long, the process ends now", extra={"facts": facts})
+    log_event(logging.getLogger(LOGGER), logging.ERROR, "stopping took too long, the process ends now", **facts)
     os._exit(1)
 
 

@@ -49,7 +49,8 @@ class Shadow:
 
     `wanted` is the policy in force if it shadows, else None; it is asked again and again. `report` is called with a
     problem for the service's log. `offer` takes rows while there is such a policy; at most
-    `settings.shadow_queue` of them wait for the process, further ones are dropped and counted.
+    `settings.shadow_queue` of them wait for the process, further ones are dropped and counted. `judges`: the process
+    looks at the guardrails too.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class Shadow:
         wanted: Callable[[], Policy | None],
         metrics: ShadowMetrics,
         report: Callable[[str], None],
+        *,
+        judges: bool = False,
     ) -> None:
+        self._judges = judges
         self._settings, self._wanted, self._metrics, self._report = settings, wanted, metrics, report
         self._home = settings.home
         self._policy: Policy | None = None
@@ -81,6 +85,14 @@ class Shadow:
     def is_scoring(self) -> bool:
         """Whether the process has loaded both models."""
         return self._process is not None and self._process.is_ready
+
+    @property
+    def is_judging(self) -> bool:
+        """Whether the process looks at the guardrails: it is to, and it is not stuck."""
+        process = self._process
+        if not self._judges or process is None or not process.is_ready:
+            return False
+        return process.silent_s(time.monotonic()) <= SILENT_S
 
     @property
     def queued_rows(self) -> int:
@@ -229,9 +241,18 @@ class Shadow:
 
     def _assignment(self, policy: Policy) -> Assignment:
         arms = {arm.name: ShadowedModel(str(self._home / arm.bundle), arm.sha256) for arm in policy.arms}
-        bounds = self._settings.log_segment_bytes, self._settings.log_segment_s
-        instance = self._settings.instance
-        return Assignment(policy.id, str(self._home), arms[CHAMPION], arms[CHALLENGER], *bounds, instance)
+        own = self._settings
+        return Assignment(
+            policy.id,
+            str(self._home),
+            arms[CHAMPION],
+            arms[CHALLENGER],
+            own.log_segment_bytes,
+            own.log_segment_s,
+            own.instance,
+            self._judges,
+            own.level,
+        )
 
     def _set_problem(self, problem: str) -> None:
         """Say each kind of problem once; how many rows it is about is no other problem."""

@@ -19,7 +19,7 @@ class ShadowedModel(Struct, frozen=True):
 
 class Assignment(Struct, frozen=True):
     """What a shadow process does until it ends: the policy, the home whose log and counts it writes, both models,
-    the bounds of a segment, and the instance."""
+    the bounds of a segment, and the instance; whether it looks at the guardrails, and the level of its log."""
 
     policy: str
     home: str
@@ -28,6 +28,8 @@ class Assignment(Struct, frozen=True):
     segment_bytes: int
     segment_s: float
     instance: str = ""
+    judges: bool = False
+    level: str = "INFO"
 
 
 class Progress(Struct, frozen=True):

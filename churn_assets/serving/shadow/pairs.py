@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from churn_assets.errors import RowsRejected
 from churn_assets.prediction_log.records import Prediction
-from churn_assets.release.counts import ArmCounts, ReleaseCounts, SeenCustomers
+from churn_assets.release.counts import ArmCounts, ReleaseCounts
 from churn_assets.release.policy import CHALLENGER, CHAMPION, share_of
 from churn_assets.release.replay import replay
 from churn_assets.scoring.online import CustomerScorer
@@ -32,7 +32,6 @@ class PairScorer:
     errors: int = 0
     differing: int = 0
     error: str = ""  # the challenger's last one
-    seen: SeenCustomers = field(default_factory=SeenCustomers)
 
     def score(self, record: Prediction) -> Prediction | None:
         """The challenger's row, None if it refuses the row, cannot score it, or the row is not of this policy."""
@@ -46,11 +45,11 @@ class PairScorer:
         else:
             row = self._replay_challenger(record, counts)
             seconds = self._replay_champion(record)
-        is_new = self.seen.is_new(share_of(self.policy, record.customer_id or record.prediction_id))
+        share = share_of(self.policy, record.customer_id or record.prediction_id)
         counts.arm(CHAMPION).scored(record.score, record.decision, bool(record.warnings), seconds)
-        counts.arm(CHAMPION).customers += is_new
+        counts.arm(CHAMPION).saw(share)
         if row is not None:
-            counts.arm(CHALLENGER).customers += is_new
+            counts.arm(CHALLENGER).saw(share)
             difference = row.score - record.score
             counts.pairs.rows += 1
             counts.pairs.flips += row.decision is not record.decision

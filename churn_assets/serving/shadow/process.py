@@ -3,7 +3,8 @@
 In the worker a second model would take the interpreter from those who wait for an answer. A process of lower priority
 takes only what /predict leaves, and a challenger that hangs, fills the memory or crashes takes nobody with it. It reads
 rows from its standard input and appends what the challenger says of them to the prediction log, as a segment of its
-own, once a second: a sync of the disk is what answers wait for too.
+own, once a second: a sync of the disk is what answers wait for too. It also looks at the guardrails of the release:
+some milliseconds of Python, for which nobody waits here.
 
 It ends with the end of its input, once all that it has read is written; and at once when its worker is killed, by the
 kernel, so that one that is stopped or hangs ends as well. Those of its rows that are not written by then are not in the
@@ -19,6 +20,7 @@ import select
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +30,7 @@ import psutil
 from churn_assets.errors import BundleMismatch, ChurnError, LogUnavailable, one_line
 from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.prediction_log.segment import Segment
+from churn_assets.promotion.rollout.guard import LOOK_S, ReleaseGuard
 from churn_assets.release.counts import write_counts, writer_name
 from churn_assets.scoring.bundle import load_bundle
 from churn_assets.scoring.online import CustomerScorer
@@ -35,6 +38,7 @@ from churn_assets.serving.shadow.messages import Assignment, Progress, ShadowedM
 from churn_assets.serving.shadow.pairs import PairScorer
 from churn_assets.settings import Settings
 from churn_assets.storage.sealed import bundle_hash
+from churn_assets.structured_log import log_event, make_logger
 
 WRITE_S = 1.0  # between two writes of rows and counts
 BLOCK = 2**18  # bytes that are read at once
@@ -55,14 +59,22 @@ class ShadowProcess:
         self._pairs = PairScorer(assignment.policy, champion, _load(assignment.challenger))
         self._load_seconds = time.perf_counter() - start
         self._memory = max(0, process.memory_info().rss - memory)
-        folder = Settings.from_environ({"CHURN_HOME": str(home)}).predlog_dir
-        self._segment = Segment(folder, assignment.segment_bytes, assignment.segment_s, instance=assignment.instance)
+        settings = Settings.from_environ({**os.environ, "CHURN_HOME": str(home)})
+        bounds = assignment.segment_bytes, assignment.segment_s
+        self._segment = Segment(settings.segments_dir, *bounds, instance=assignment.instance)
         self._writer = writer_name("shadow")
         self._lines: list[bytes] = []
         self._handled = self._unlogged = 0
         self._log_problem = self._counts_problem = ""
         self._sent = Progress(handled=-1)
         self._next = time.monotonic() + WRITE_S
+        self._logger = make_logger(assignment.level)
+        self._guard = (
+            ReleaseGuard(settings, partial(log_event, self._logger), every_s=0.75 * LOOK_S)
+            if assignment.judges
+            else None
+        )
+        self._look_at = time.monotonic() + LOOK_S
 
     def handle(self, lines: list[bytes]) -> None:
         """Score complete lines of the log; what is no prediction is left out."""
@@ -84,8 +96,19 @@ class ShadowProcess:
         left = self._next - time.monotonic()
         if left <= 0.0:
             self.write()
+            self._look_if_due()
             self._next, left = time.monotonic() + WRITE_S, WRITE_S
         return left
+
+    def _look_if_due(self) -> None:
+        """Judge the release, with what was just written."""
+        if self._guard is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_S
+        try:
+            self._guard.check()
+        except Exception:  # an unexpected error must not end the process: that would count as one of the challenger
+            self._logger.exception("a check of the release failed")
 
     def write(self) -> None:
         """Write the rows to the log, then the counts and the progress. What the disk does not take is not logged."""

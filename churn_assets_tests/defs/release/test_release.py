@@ -121,7 +121,9 @@ def test_the_command_compares_a_release_and_replays_any_version(reported, capsys
     assert code == 0
     assert f"shadow of {home.challenger} beside {home.champion}, policies {policy.id}" in text
     assert "on the same 400 rows" in text
+    assert "guardrails: not judged yet" in text
     _, text = compared(version=home.challenger, as_json=True)
+    assert json.loads(text)["end"] is None
     logged = json.loads(text)["pairs"] | {"matured": None}
     _, text = compared(version=home.challenger, replay=True, as_json=True)
     again = json.loads(text)
@@ -133,6 +135,40 @@ def test_the_command_compares_a_release_and_replays_any_version(reported, capsys
     for wrong in ({"replay": True}, {"version": home.refused, "until": dt.datetime(2026, 11, 27)}):
         with pytest.raises(typer.BadParameter, match="expected"):
             compare(**place, **wrong)
+
+
+def by_the_loop(home: Home) -> str:
+    write_label_figures(
+        home.path, read_policy(home.path).id, {CHALLENGER: LabelFigures(900, -0.2, -0.3, -0.1, 0.0, -0.005, 0.005)}
+    )
+    watch_release(home.settings, dt.datetime.now(dt.UTC))
+    return "by loop: rolled back: challenger: PR-AUC, fall 0.200"
+
+
+def by_a_person(home: Home) -> str:
+    watch_release(home.settings, dt.datetime.now(dt.UTC))
+    Releases.of(home.settings).rollback("ben", "complaints since noon")
+    return "by ben: rolled back: complaints since noon"
+
+
+@pytest.mark.parametrize("end", [by_the_loop, by_a_person])
+def test_the_command_says_how_a_release_ended(tmp_path, capsys, end):
+    home = make_home(tmp_path / "home")
+    in_shadow(home)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(home.settings, instance, ["prediction_log", "feedback_log"]).success
+    policy, expected = read_policy(home.path), end(home)
+    compare(home=home.path, contract=home.path / "tiny.toml")
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("ended on ")]
+    assert expected in "".join(lines[place : place + 3])
+    assert "held until" not in "".join(lines)
+    assert any(line.startswith("  error_rate: ") for line in lines[place:])
+    compare(home=home.path, contract=home.path / "tiny.toml", as_json=True)
+    ended = json.loads(capsys.readouterr().out)["end"]
+    move = home.ledger.newest_policy_move("done")
+    assert (ended["by"], ended["why"], ended["outcome"]) == (move.by, move.why, "rolled_back")
+    assert (ended["numbers"] or {}).get("policy") == (policy.id if end is by_the_loop else None)
 
 
 def test_without_a_release_the_report_says_so(tmp_path):

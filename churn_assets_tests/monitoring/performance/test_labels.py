@@ -263,6 +263,7 @@ def test_a_prediction_matures_by_the_horizon_of_the_contract_that_scored_it():
     [
         ([("offered", 3)], None, True, False),
         ([("contacted", 30)], False, True, False),
+        ([("saved", 3)], None, True, False),
         ([("control", 0)], None, False, True),
         ([("control", 1), ("contacted", 9)], None, True, False),
         ([("contacted", 31), ("control", -1)], None, None, False),

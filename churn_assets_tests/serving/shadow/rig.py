@@ -92,7 +92,7 @@ class Rig:
         self.home, self.policy, self.metrics = home, policy, CountingMetrics()
         self.reported: list[str] = []
         of = ServingSettings(home=home, **settings)
-        self.shadow = Shadow(of, lambda: self.policy, self.metrics, self.reported.append)
+        self.shadow = Shadow(of, lambda: self.policy, self.metrics, self.reported.append, judges=True)
 
     def rows(self) -> dict[str, Prediction]:
         """The rows of the log that shadows wrote, by their id; each is there once."""

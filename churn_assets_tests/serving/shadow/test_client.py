@@ -80,6 +80,7 @@ def test_a_process_that_is_stopped_costs_rows_and_nothing_else(home, policy):
     async def go():
         async with rig(home, policy, shadow_queue=500) as own:
             pid = await own.started()
+            assert own.shadow.is_judging
             os.kill(pid, signal.SIGSTOP)
             slowest, offered = 0.0, 0
             while own.metrics.rows["dropped"] < 1000:
@@ -90,6 +91,7 @@ def test_a_process_that_is_stopped_costs_rows_and_nothing_else(home, policy):
                     offered += 1
                 await asyncio.sleep(0.01)
             await own.until(lambda: "has not gone on" in own.shadow.problem)
+            assert not own.shadow.is_judging, "the worker looks at the guardrails in its place"
             assert own.shadow.pid == pid
             held = own.shadow.held_bytes
             os.kill(pid, signal.SIGCONT)

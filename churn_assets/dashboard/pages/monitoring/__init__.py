@@ -1,0 +1,1 @@
+"""The page on monitoring: windows and drift, the values of columns, the service."""
