@@ -1,0 +1,231 @@
+"""A relay under load whose process, or whose broker, is killed at random moments; then every id is looked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.segment import DONE, READY, Segment
+from churn_assets.settings import KafkaSettings
+from churn_assets_tests.events.rows import prediction
+from churn_assets_tests.events.transactions import TopicRecords, read_topic
+from churn_assets_tests.strategies import ROOT
+
+TOPIC = KafkaSettings().predictions
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Broker:
+    """A tansu process: `storage` is memory, or a bucket that outlives it."""
+
+    binary: str
+    folder: Path
+    storage: str = "memory://tansu/"
+    environ: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen | None = None
+
+    @property
+    def servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, limit_s: float = 20.0) -> None:
+        address = f"tcp://{self.servers}"
+        options = [f"--storage-engine={self.storage}", f"--listener-url={address}"]
+        with (self.folder / "broker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binary, "broker", *options, f"--advertised-listener-url={address}"],
+                env={**os.environ, **self.environ}, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
+            )  # fmt: skip
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            assert self.process.poll() is None, (self.folder / "broker.log").read_text()
+            time.sleep(0.02)
+        raise AssertionError("the broker does not listen")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+
+class Load(threading.Thread):
+    """Appends predictions to a log as a worker of the service does, and keeps the ids that were acknowledged."""
+
+    def __init__(self, log: Path, rows: int = 20, pause_s: float = 0.01) -> None:
+        super().__init__(daemon=True)
+        self.log, self.rows, self.pause_s = log, rows, pause_s
+        self.acknowledged: list[str] = []
+        self.problem: BaseException | None = None
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        try:
+            segment = Segment(self.log, max_age_s=1.0)
+            while not self._end.is_set():
+                rows = [prediction(len(self.acknowledged) + i) for i in range(self.rows)]
+                segment.append(b"".join(map(encode_line, rows)))
+                self.acknowledged += [row.prediction_id for row in rows]
+                segment.hand_over_if_due()
+                self._ingest()
+                self._end.wait(self.pause_s)
+            segment.hand_over()
+        except BaseException as error:
+            self.problem = error
+
+    def _ingest(self) -> None:
+        """The renaming that an ingest does."""
+        for path in self.log.glob(f"*{READY}"):
+            path.rename(path.with_suffix(DONE))
+
+    def end(self) -> list[str]:
+        self._end.set()
+        self.join(20)
+        assert self.problem is None, self.problem
+        return self.acknowledged
+
+
+class RelayProcess:
+    """`churn events relay` of a home, as a process of its own."""
+
+    def __init__(self, home: Path, servers: str, log: Path, **environ: str) -> None:
+        self._log = log.open("ab")
+        own = {"CHURN_HOME": str(home), "CHURN_KAFKA_SERVERS": servers, "CHURN_RELAY_METRICS_PORT": "0", **environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "churn_assets.cli", "events", "relay"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **own}, stdout=self._log, stderr=self._log,
+        )  # fmt: skip
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self._log.close()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self._log.close()
+        return code
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of acknowledged ids: not in the topic, in it more than once for a reader of committed messages; and
+    how many messages were aborted and never committed, in how many transactions."""
+
+    acknowledged: int
+    missing: Sequence[str]
+    repeated: Sequence[str]
+    aborted: int
+    aborted_transactions: int
+    undecided: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acknowledged:,} acknowledged ids, {len(self.missing)} missing, {len(self.repeated)} twice for a "
+            f"reader of committed messages; {self.aborted:,} messages aborted in {self.aborted_transactions} markers, "
+            f"{self.undecided} in open transactions"
+        )
+
+
+def outcome_of(acknowledged: Sequence[str], topic: TopicRecords) -> Outcome:
+    times = Counter(json.loads(record.value())["prediction_id"] for record in topic.committed)
+    return Outcome(
+        acknowledged=len(acknowledged),
+        missing=[own_id for own_id in acknowledged if not times[own_id]],
+        repeated=[own_id for own_id, number in times.items() if number > 1],
+        aborted=len(topic.aborted),
+        aborted_transactions=topic.aborts,
+        undecided=len(topic.undecided),
+    )
+
+
+def lag_bytes(home: Path) -> int | None:
+    """What waits by the relay's own report, None if there is none."""
+    with suppress(OSError, ValueError):
+        return json.loads((home / "relay.json").read_text())["lag_bytes"]
+    return None
+
+
+def wait_until_sent(home: Path, number: int, servers: str, limit_s: float = 60.0) -> TopicRecords:
+    """The topic once it has so many committed messages; or at the end of the time, for the caller to judge."""
+    end = time.monotonic() + limit_s
+    while True:
+        topic = read_topic(servers, TOPIC)
+        if len(topic.committed) >= number or time.monotonic() > end:
+            return topic
+        time.sleep(0.5)
+
+
+class Arrivals:
+    """Tells when something arrives in the topic of predictions, committed or not."""
+
+    def __init__(self, servers: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "arrivals"})
+
+    def wait(self, limit_s: float) -> bool:
+        end, before = time.monotonic() + limit_s, self._high()
+        while time.monotonic() < end:
+            if self._high() != before:
+                return True
+        return False
+
+    def _high(self) -> list[int]:
+        try:
+            partitions = self._consumer.list_topics(TOPIC, timeout=2).topics[TOPIC].partitions
+            places = [TopicPartition(TOPIC, partition) for partition in partitions]
+            return [self._consumer.get_watermark_offsets(place, timeout=2)[1] for place in places]
+        except KafkaException:
+            return []
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def play_relay_kills(folder: Path, broker: Broker, kills: int, seed: int, longest_s: float = 3.0) -> Outcome:
+    """Kill the relay so often: every second time at a random moment within `longest_s` of its start, else in the
+    milliseconds after messages arrived, where most of its transactions are still open."""
+    rng = random.Random(seed)
+    home, log = folder / "home", folder / "relay.log"
+    load, arrivals = Load(home / "predlog"), Arrivals(broker.servers)
+    load.start()
+    try:
+        for number in range(kills):
+            relay = RelayProcess(home, broker.servers, log)
+            if number % 2 and arrivals.wait(10 * longest_s):
+                time.sleep(rng.uniform(0.0, 0.02))
+            else:
+                time.sleep(rng.uniform(0.2, longest_s))
+            relay.kill()
+        relay = RelayProcess(home, broker.servers, log)
+        acknowledged = load.end()
+        topic = wait_until_sent(home, len(acknowledged), broker.servers)
+        assert relay.stop() == 0, log.read_text()
+        return outcome_of(acknowledged, topic)
+    finally:
+        load.end()
+        arrivals.close()
