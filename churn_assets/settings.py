@@ -1,8 +1,8 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
 `Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` and `MetricsSettings`
-those of the dashboard and of `churn metrics`, `KafkaSettings` those of the events. Where alerts go is read by
-`alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
+those of the dashboard and of the processes that only tell metrics, `KafkaSettings` those of the events. Where alerts go
+is read by `alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
 """
 
 from __future__ import annotations
@@ -292,13 +292,12 @@ class KafkaSettings:
     """The broker of the events, and the names of their topics; without `servers` none is configured.
 
     `config` is a file of librdkafka's properties, for what the broker asks of its clients: TLS, SASL, timeouts.
-    `name` distinguishes this home among those that share a broker. The relay is late from `behind_s` seconds on.
+    `name` distinguishes this home among those that share a broker.
     """
 
     servers: str = ""
     config: Path | None = None
     name: str = "churn"
-    behind_s: int = 300
     predictions: str = "ml.predictions"
     drift: str = "ml.drift-alerts"
     outliers: str = "ml.outliers"
@@ -316,7 +315,6 @@ class KafkaSettings:
             servers=read.text("CHURN_KAFKA_SERVERS", ""),
             config=Path(file) if file else None,
             name=read.label("CHURN_KAFKA_NAME") or cls.name,
-            behind_s=read.whole("CHURN_RELAY_BEHIND_S", cls.behind_s, 1, 30 * 86_400),
             predictions=read.topic("CHURN_TOPIC_PREDICTIONS", cls.predictions),
             drift=read.topic("CHURN_TOPIC_DRIFT", cls.drift),
             outliers=read.topic("CHURN_TOPIC_OUTLIERS", cls.outliers),
@@ -329,7 +327,8 @@ class KafkaSettings:
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """Where `churn metrics` listens; the rest as `DashboardSettings`."""
+    """Where `churn metrics`, or the relay with its own metrics, listens; the rest as `DashboardSettings`. Port 0: the
+    relay listens nowhere."""
 
     home: Path
     host: str = "127.0.0.1"
@@ -339,13 +338,14 @@ class MetricsSettings:
     tls_key: str = ""
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> MetricsSettings:
+    def from_environ(cls, environ: Mapping[str, str], of_relay: bool = False) -> MetricsSettings:
         """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
         read = EnvironReader(environ)
+        relay_port = read.whole("CHURN_RELAY_METRICS_PORT", 3006, 0, 65_535)
         return cls(
             home=Settings.from_environ(environ).home,
             host=read.text("CHURN_HOST", cls.host),
-            port=read.whole("CHURN_METRICS_PORT", cls.port, 1, 65_535),
+            port=relay_port if of_relay else read.whole("CHURN_METRICS_PORT", cls.port, 1, 65_535),
             insecure=read.flag("CHURN_INSECURE"),
             tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),

@@ -78,6 +78,7 @@ class Clients:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._logger = logging.getLogger("churn.kafka.client")  # its lines repeat with every attempt
         self._logger.propagate = False
+        self._logger.handlers[:] = [logging.NullHandler()]
         self.complaint = ""
         self._shared: dict[str, Any] = {
             "client.id": f"churn-{kafka.name}",
@@ -89,7 +90,7 @@ class Clients:
     def producer(self, **own: object) -> Producer:
         """A producer. Raises BrokerRefused for a property that it does not take."""
         with self._plain_errors():
-            return Producer({**self._shared, **own}, logger=self._logger)
+            return Producer({"compression.type": "zstd", "linger.ms": 5, **self._shared, **own}, logger=self._logger)
 
     def consumer(self, **own: object) -> Consumer:
         """A consumer of what is committed, which commits nothing by itself. Raises BrokerRefused."""
@@ -139,8 +140,7 @@ def make_topics(clients: Clients, kafka: KafkaSettings, stop: threading.Event) -
     admin = clients.admin()
     known = _listed(admin, clients, stop)
     compacted = {"cleanup.policy": "compact"}
-    names = (kafka.predictions, kafka.drift, kafka.outliers, kafka.gate, kafka.feedback, kafka.dead_letters)
-    wanted = [NewTopic(name) for name in names if name not in known]
+    wanted = [NewTopic(name) for name in _event_topics(kafka) if name not in known]
     if kafka.positions not in known:
         wanted.append(NewTopic(kafka.positions, 1, config=compacted))
     for name, made in (admin.create_topics(wanted, request_timeout=10) if wanted else {}).items():
@@ -154,8 +154,20 @@ def make_topics(clients: Clients, kafka: KafkaSettings, stop: threading.Event) -
     _check_compacted(admin, kafka.positions)
 
 
-def _listed(admin: AdminClient, clients: Clients, stop: threading.Event) -> set[str]:
-    end = time.monotonic() + _PATIENCE_S / 3
+def missing_topics(kafka: KafkaSettings, patience_s: float = 5.0) -> list[str]:
+    """The topics that the broker does not have; the relay makes them. Raises BrokerUnavailable, BrokerRefused,
+    SettingsError."""
+    clients = Clients(kafka)
+    known = _listed(clients.admin(), clients, threading.Event(), patience_s)
+    return [name for name in (*_event_topics(kafka), kafka.positions) if name not in known]
+
+
+def _event_topics(kafka: KafkaSettings) -> tuple[str, ...]:
+    return kafka.predictions, kafka.drift, kafka.outliers, kafka.gate, kafka.feedback, kafka.dead_letters
+
+
+def _listed(admin: AdminClient, clients: Clients, stop: threading.Event, patience_s: float = 10.0) -> set[str]:
+    end = time.monotonic() + patience_s
     while not stop.is_set():
         try:
             return set(admin.list_topics(timeout=_SLICE_S).topics)
@@ -196,8 +208,6 @@ class Session:
                 "transactional.id": self._group,
                 "enable.idempotence": True,
                 "transaction.timeout.ms": int(TRANSACTION_S * 1000),
-                "compression.type": "zstd",
-                "linger.ms": 5,
             }
         )
         self._wait_for(self._producer.init_transactions)

@@ -23,7 +23,7 @@ from churn_assets.events.broker import Clients, Stopped, make_topics
 from churn_assets.events.messages import VERSION
 from churn_assets.prediction_log.feedback import parse_reports
 from churn_assets.prediction_log.records import Feedback, encode_line
-from churn_assets.prediction_log.segment import Segment
+from churn_assets.prediction_log.segment import Segment, adopt_orphans
 from churn_assets.prediction_log.warehouse.connection import ingested_names, open_published
 from churn_assets.prediction_log.warehouse.read import LogCounts, segment_lines, segment_names
 from churn_assets.settings import KafkaSettings, Settings
@@ -118,7 +118,7 @@ class LabelConsumer:
     ) -> None:
         self._settings, self._kafka, self._stop, self._say = settings, kafka, stop, say
         self._source = f"{SOURCE}:{kafka.feedback}"
-        self._segment = Segment(settings.predlog_dir, max_age_s=_SEGMENT_S, report=say, instance=settings.instance)
+        self._segment = Segment(settings.segments_dir, max_age_s=_SEGMENT_S, report=say, instance=settings.instance)
         self._problem = ""
         self.counts = ConsumeCounts()
 
@@ -133,6 +133,7 @@ class LabelConsumer:
 
         with file_lock(self._settings.home / LOCK, busy=busy):
             wait_s = _FIRST_WAIT_S
+            adopt_orphans(self._settings.segments_dir)  # and syncs what one that was killed has left
             try:
                 while not self._stop.is_set():
                     before = self.counts.labels

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from churn_assets.errors import SettingsError
 from churn_assets.events.status import RelayStatus
 
 _GAUGES = (
@@ -46,15 +44,3 @@ def relay_metrics(status: RelayStatus) -> list[Metric]:
         produced.add_metric([topic], number)
     metrics += [at, produced]
     return metrics + [CounterMetricFamily(name, text, getattr(status, field)) for name, text, field in _COUNTERS]
-
-
-def serve_metrics(port: int, read: Callable[[], RelayStatus]) -> None:
-    """Answer GET /metrics on 127.0.0.1 in a thread. Raises SettingsError for a port that is taken."""
-    registry = CollectorRegistry()
-    registry.register(RelayCollector(read))
-    try:
-        start_http_server(port, "127.0.0.1", registry)
-    except OSError as error:
-        raise SettingsError(
-            f"--metrics-port is {port} ({error.strerror}), expected a free port; name another"
-        ) from error

@@ -13,7 +13,8 @@ from churn_assets.storage.files import read_json_object, write_json_unsynced
 
 RELAY = "relay.json"
 WRITE_S = 5.0  # between two reports
-_SILENCE_S = 60.0  # without a report: it does not run
+SILENCE_S = 60.0  # without a report: it does not run
+BEHIND_S = 300.0  # of the oldest row that waits: then it is late, as for the alert ChurnRelayLagging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +60,22 @@ def read_relay_status(settings: Settings) -> RelayStatus | None:
         return None
 
 
-def behind(status: RelayStatus, limit_s: float, now: datetime) -> str:
+def delay_of(status: RelayStatus, now: datetime) -> str:
     """Why the relay is late, in a clause; "" if it is not."""
     silent_s = (now - status.at.astimezone(UTC)).total_seconds()
-    if silent_s > max(limit_s, _SILENCE_S):
+    if silent_s > SILENCE_S:
         return f"the relay has not reported since {status.at:%Y-%m-%d %H:%M} UTC"
-    if status.lag_s > limit_s:
+    if status.lag_s > BEHIND_S:
         rows = f"about {status.lag_rows:,} predictions wait, the oldest for {status.lag_s:,.0f} s"
         return f"{rows}; {status.problem}" if status.problem else rows
     return ""
+
+
+def describe_relay(status: RelayStatus, now: datetime) -> str:
+    """The relay in one line, for a terminal."""
+    if late := delay_of(status, now):
+        return f"events: {late}"
+    if status.problem:
+        return f"events: nothing is sent: {status.problem}"
+    sent = sum(status.produced.values())
+    return f"events: {sent:,} messages sent since {status.since_at:%Y-%m-%d %H:%M} UTC, {status.lag_rows:,} rows wait"
