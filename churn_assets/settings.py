@@ -1,8 +1,8 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
 `Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` and `MetricsSettings`
-those of the dashboard and of the processes that only tell metrics, `KafkaSettings` those of the events. Where alerts go
-is read by `alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
+those of the dashboard and of processes that only tell metrics, `KafkaSettings` those of the events. Where alerts go is
+read by `alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
 """
 
 from __future__ import annotations

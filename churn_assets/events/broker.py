@@ -229,11 +229,11 @@ class Session:
         try:
             self._producer.begin_transaction()
             for message in messages:
-                self._produce(message.topic, message.key, message.value, [])
+                self._produce(message.topic, message.key, message.value)
             for key, position in (*changes.items(), (_HEAD, None)):
                 value = number if key == _HEAD else encode(position)
                 name = f"{self._kafka.name}/{key}".encode()
-                self._produce(self._kafka.positions, name, value, [(_TRANSACTION, number)])
+                self._produce(self._kafka.positions, name, value, partition=0, headers=[(_TRANSACTION, number)])
         except KafkaException as error:
             raise self._clients.failure(error) from error
         offsets = [TopicPartition(self._kafka.positions, 0, self._number)]
@@ -247,10 +247,10 @@ class Session:
         self._producer.purge(blocking=False)
         self._reader.close()
 
-    def _produce(self, topic: str, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+    def _produce(self, topic: str, key: bytes, value: bytes | None, **options: Any) -> None:
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=headers)
+                self._producer.produce(topic, value, key, **options)
                 return
             except BufferError:  # the client's queue is full: it empties as the broker answers
                 if self._stop.is_set():

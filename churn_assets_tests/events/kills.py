@@ -15,15 +15,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from churn_assets.prediction_log.records import encode_line
+from churn_assets.prediction_log.records import Prediction, encode_line
 from churn_assets.prediction_log.segment import DONE, READY, Segment
 from churn_assets.settings import KafkaSettings
-from churn_assets_tests.events.rows import prediction
 from churn_assets_tests.events.transactions import TopicRecords, read_topic
+from churn_assets_tests.prediction_log.home import prediction
 from churn_assets_tests.strategies import ROOT
 
 TOPIC = KafkaSettings().predictions
@@ -87,7 +88,7 @@ class Load(threading.Thread):
         try:
             segment = Segment(self.log, max_age_s=1.0)
             while not self._end.is_set():
-                rows = [prediction(len(self.acknowledged) + i) for i in range(self.rows)]
+                rows = [self._row(len(self.acknowledged) + i) for i in range(self.rows)]
                 segment.append(b"".join(map(encode_line, rows)))
                 self.acknowledged += [row.prediction_id for row in rows]
                 segment.hand_over_if_due()
@@ -96,6 +97,10 @@ class Load(threading.Thread):
             segment.hand_over()
         except BaseException as error:
             self.problem = error
+
+    def _row(self, number: int) -> Prediction:
+        now = datetime.now(UTC).isoformat()
+        return prediction(f"p{number:08d}", customer_id=f"c{number % 50}", scored_at=now)
 
     def _ingest(self) -> None:
         """The renaming that an ingest does."""
