@@ -28,6 +28,7 @@ from churn_assets.events.positions import Changes, apply, encode, replay
 from churn_assets.settings import KafkaSettings
 
 _SLICE_S = 0.5  # of a call that waits for the broker: so quickly a signal is obeyed
+_LOOK_S = 2.0  # for what a relay can do without
 _PATIENCE_S = 30.0  # for one answer; then the connection is made anew
 TRANSACTION_S = 60.0  # after which the broker ends a transaction whose relay is gone
 _HEAD, _TRANSACTION = "head", "transaction"
@@ -166,7 +167,7 @@ def _event_topics(kafka: KafkaSettings) -> tuple[str, ...]:
     return kafka.predictions, kafka.drift, kafka.outliers, kafka.gate, kafka.feedback, kafka.dead_letters
 
 
-def _listed(admin: AdminClient, clients: Clients, stop: threading.Event, patience_s: float = 10.0) -> set[str]:
+def _listed(admin: AdminClient, clients: Clients, stop: threading.Event, patience_s: float = 5.0) -> set[str]:
     end = time.monotonic() + patience_s
     while not stop.is_set():
         try:
@@ -181,8 +182,8 @@ def _listed(admin: AdminClient, clients: Clients, stop: threading.Event, patienc
 def _check_compacted(admin: AdminClient, name: str) -> None:
     resource = ConfigResource("topic", name)
     try:
-        policy = admin.describe_configs([resource], request_timeout=10)[resource].result()["cleanup.policy"].value
-    except (KafkaException, KeyError):  # it may not be ours to read
+        policy = admin.describe_configs([resource], request_timeout=_LOOK_S)[resource].result()["cleanup.policy"].value
+    except (KafkaException, KeyError):  # it may not be ours to read, or the broker does not tell
         return
     if policy and "compact" not in policy:
         raise BrokerRefused(

