@@ -24,10 +24,8 @@ RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml"))
 METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 PROMETHEUS_PAGE = (ROOT / "docs" / "prometheus.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-START = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
-OF_THE_RELAY = {
-    metric.name for metric in relay_metrics(RelayStatus(at=START, since_at=START)) if metric.type == "gauge"
-}
+AT = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
+OF_THE_RELAY = {metric.name for metric in relay_metrics(RelayStatus(at=AT, since_at=AT)) if metric.type == "gauge"}
 
 
 def rules() -> list[dict[str, Any]]:
