@@ -4,8 +4,9 @@ python -m benchmarks.events_kills [kills] [--folder FOLDER] [--seed N] [--second
 
 Kills come in rounds of ten on a new home and a new tansu broker, which deploy/tools/install installs. Half of them hit
 at a random moment within two seconds of the relay's start, half within 20 ms after messages arrived in the topic.
-What a reader of committed messages gets is worked out from the broker's markers, as churn_assets_tests.events.transactions
-says. Finished rounds are lines of FOLDER/rounds.jsonl and are not played again. Exits with 1 if an id is missing or twice.
+What a reader of committed messages gets is worked out from the broker's markers, see
+churn_assets_tests.events.transactions. Finished rounds are lines of FOLDER/rounds.jsonl and are not played again. Exits
+with 1 if an id is missing or twice.
 """
 
 from __future__ import annotations

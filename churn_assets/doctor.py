@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from churn_assets.errors import ChurnError, without_user_info
+from churn_assets.errors import ChurnError, EventsError, without_user_info
 from churn_assets.prediction_log.segment import DONE, OPEN, READY, segments_of
 from churn_assets.promotion.pointer import champion_bundle, read_champion
 from churn_assets.settings import DashboardSettings, KafkaSettings, MetricsSettings, ServingSettings, Settings
@@ -370,7 +370,11 @@ def check_broker(deployment: Deployment) -> Iterator[Finding]:
         return
     from churn_assets.events.broker import missing_topics
 
-    missing = missing_topics(kafka, ANSWER_S)
+    try:
+        missing = missing_topics(kafka, ANSWER_S)
+    except EventsError as error:
+        yield "wrong", str(error), "", ""
+        return
     made = f"; the relay makes {', '.join(missing)}" if missing else ", and has every topic"
     yield "ok", f"{kafka.servers} answers{made}"
     status = read_relay_status(deployment.settings)

@@ -291,14 +291,14 @@ class Session:
             for record in self._reader.consume(1000, _SLICE_S):
                 error = record.error()
                 if error is None:
-                    found = _position_record(record, f"{self._kafka.name}/")
-                    if found is not None:
-                        records.append(found)
-                        newest = max(newest, found[0])
+                    position = _position_record(record, f"{self._kafka.name}/")
+                    if position is not None:
+                        records.append(position)
+                        newest = max(newest, position[0])
                 elif error.code() != KafkaError._PARTITION_EOF:
                     raise self._clients.failure(KafkaException(error))
                 elif committed is None or newest >= committed:
-                    return committed, [found for found in records if found[1] != _HEAD]
+                    return committed, [record for record in records if record[1] != _HEAD]
             if time.monotonic() > end:
                 raise BrokerUnavailable(
                     f"topic {self._kafka.positions} lacks transaction {committed:,}, expected its positions; if the "

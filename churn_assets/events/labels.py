@@ -214,7 +214,7 @@ class LabelConsumer:
                 rows.append(parse_label(record.value(), own_id, self._source, now))
             except NotALabel as reason:
                 letters += 1
-                self._bury(
+                self._send_dead_letter(
                     producer, record, {"reason": str(reason)[:_REASON], "partition": partition, "offset": offset}
                 )
         if letters and producer.flush(_DELIVERY_S):
@@ -228,6 +228,6 @@ class LabelConsumer:
         self.counts.labels += len(rows)
         self.counts.dead_letters += letters
 
-    def _bury(self, producer: Producer, record: Record, facts: Mapping[str, object]) -> None:
+    def _send_dead_letter(self, producer: Producer, record: Record, facts: Mapping[str, object]) -> None:
         headers = [(name, str(value).encode()) for name, value in facts.items()]
         producer.produce(self._kafka.dead_letters, record.value(), record.key(), headers=headers)
