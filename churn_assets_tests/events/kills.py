@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from churn_assets.prediction_log.records import Prediction, encode_line
@@ -126,8 +127,9 @@ class RelayProcess:
         )  # fmt: skip
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
         self._log.close()
 
     def stop(self) -> int:
@@ -234,6 +236,77 @@ def play_relay_kills(folder: Path, broker: Broker, kills: int, seed: int, longes
     finally:
         load.end()
         arrivals.close()
+
+
+def play_broker_kills(folder: Path, broker: Broker, kills: int, seed: int, longest_s: float = 3.0) -> Outcome:
+    """Kill the broker so often, at a random moment within `longest_s` of its relay's first success, and start it again
+    on what it has stored; the relay goes on by itself."""
+    rng = random.Random(seed)
+    home, log = folder / "home", folder / "relay.log"
+    load = Load(home / "predlog", pause_s=0.05)
+    load.start()
+    relay = RelayProcess(home, broker.servers, log)
+    try:
+        for _ in range(kills):
+            arrivals = Arrivals(broker.servers)
+            assert arrivals.wait(90.0), log.read_text()
+            arrivals.close()
+            time.sleep(rng.uniform(0.0, longest_s))
+            broker.kill()
+            time.sleep(rng.uniform(0.0, 1.0))
+            broker.start()
+        acknowledged = load.end()
+        topic = wait_until_sent(home, len(acknowledged), broker.servers, 120.0)
+        assert relay.stop() == 0, log.read_text()
+        return outcome_of(acknowledged, topic)
+    finally:
+        load.end()
+        relay.kill()
+
+
+@contextmanager
+def object_store(binary: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """SeaweedFS with a bucket: the storage and the environment with which a tansu keeps what it has over a kill."""
+    names = ("master.port", "volume.port", "filer.port", "s3.port")
+    ports = dict(zip(names, _ports_with_room(len(names)), strict=True))
+    options = [f"-{name}={port}" for name, port in ports.items()]
+    (folder / "objects").mkdir()
+    with (folder / "objects.log").open("ab") as log:
+        process = subprocess.Popen(
+            [binary, "-logtostderr", "server", f"-dir={folder / 'objects'}", "-ip=127.0.0.1", "-filer", "-s3",
+             "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", *options],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{ports['s3.port']}"
+    try:
+        end = time.monotonic() + 60
+        while not _make_bucket(f"{url}/tansu"):
+            is_up = process.poll() is None and time.monotonic() < end
+            assert is_up, (folder / "objects.log").read_text()[-2000:]
+            time.sleep(0.5)
+        own = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT": url}
+        yield "s3://tansu/", {**own, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _make_bucket(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.put(url, timeout=10).is_success
+    return False
+
+
+def _ports_with_room(number: int) -> list[int]:
+    """Free ports whose neighbours 10,000 above, where SeaweedFS speaks gRPC, are free too."""
+    ports: list[int] = []
+    while len(ports) < number:
+        port = random.SystemRandom().randrange(11_000, 30_000)
+        with suppress(OSError):
+            for each in (port, port + 10_000):
+                socket.create_server(("127.0.0.1", each)).close()
+            ports.append(port)
+    return ports
 
 
 def tansu_binary(python: str) -> str:
