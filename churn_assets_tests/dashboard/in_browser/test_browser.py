@@ -66,7 +66,7 @@ def test_the_slider_recomputes_the_profit_without_a_new_page(browser, address):
     with opened(browser, address) as (page, complaints):
         page.goto(f"{address}/calls")
         before = page.inner_text(".tile b")
-        page.locator("input[type=range]").focus()
+        page.locator("input[type=range][data-sets=capacity]").focus()
         page.keyboard.press("Home")
         page.wait_for_function("before => document.querySelector('.tile b').innerText !== before", arg=before)
         assert page.inner_text(".tile b") == "0"
