@@ -28,7 +28,7 @@ from churn_assets.events.positions import Changes, apply, encode, replay
 from churn_assets.settings import KafkaSettings
 
 _SLICE_S = 0.5  # of a call that waits for the broker: so quickly a signal is obeyed
-_LOOK_S = 2.0  # for what a relay can do without
+_LOOK_S = 1.0  # for what a relay can do without
 _PATIENCE_S = 30.0  # for one answer; then the connection is made anew
 TRANSACTION_S = 60.0  # after which the broker ends a transaction whose relay is gone
 _HEAD, _TRANSACTION = "head", "transaction"
@@ -137,7 +137,7 @@ class Clients:
 
 def make_topics(clients: Clients, kafka: KafkaSettings, stop: threading.Event) -> None:
     """Make the topics that are missing, as the broker makes them by default; the positions in one compacted partition.
-    Raises BrokerUnavailable, BrokerRefused for positions whose topic deletes old ones, Stopped."""
+    Raises BrokerUnavailable, BrokerRefused, Stopped."""
     admin = clients.admin()
     known = _listed(admin, clients, stop)
     compacted = {"cleanup.policy": "compact"}
@@ -152,7 +152,6 @@ def make_topics(clients: Clients, kafka: KafkaSettings, stop: threading.Event) -
                 raise BrokerUnavailable(
                     f"topic {name} is missing and cannot be made ({error.args[0].str()[:200]}), expected it; make it"
                 ) from error
-    _check_compacted(admin, kafka.positions)
 
 
 def missing_topics(kafka: KafkaSettings, patience_s: float = 5.0) -> list[str]:
@@ -180,6 +179,7 @@ def _listed(admin: AdminClient, clients: Clients, stop: threading.Event, patienc
 
 
 def _check_compacted(admin: AdminClient, name: str) -> None:
+    """Raise BrokerRefused for a topic that deletes old messages, if the broker tells."""
     resource = ConfigResource("topic", name)
     try:
         policy = admin.describe_configs([resource], request_timeout=_LOOK_S)[resource].result()["cleanup.policy"].value
@@ -204,6 +204,7 @@ class Session:
         self._kafka, self._stop, self._clients = kafka, stop, Clients(kafka)
         self._group = f"{kafka.name}-relay"
         make_topics(self._clients, kafka, stop)
+        _check_compacted(self._clients.admin(), kafka.positions)
         self._producer = self._clients.producer(
             **{
                 "transactional.id": self._group,
@@ -212,7 +213,9 @@ class Session:
             }
         )
         self._wait_for(self._producer.init_transactions)
-        self._reader = self._clients.consumer(**{"group.id": self._group, "enable.partition.eof": True})
+        self._reader = self._clients.consumer(
+            **{"group.id": self._group, "enable.partition.eof": True, "fetch.wait.max.ms": 100}
+        )
         committed, records = self._read_back()
         self.positions, self._number = replay(records, committed)
         self.exposes_aborted = committed is not None and self._number > committed
@@ -288,7 +291,7 @@ class Session:
         self._reader.assign([place])
         end = time.monotonic() + TRANSACTION_S + _PATIENCE_S
         while not self._stop.is_set():
-            for record in self._reader.consume(1000, _SLICE_S):
+            for record in self._reader.consume(1000, _SLICE_S / 5):
                 error = record.error()
                 if error is None:
                     position = _position_record(record, f"{self._kafka.name}/")

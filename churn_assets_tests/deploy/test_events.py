@@ -19,8 +19,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from confluent_kafka.admin import NewTopic
 
-from churn_assets.errors import BrokerUnavailable, RelayFenced
+from churn_assets.errors import BrokerRefused, BrokerUnavailable, RelayFenced
 from churn_assets.events.broker import Clients, Session, missing_topics
 from churn_assets.events.messages import Message
 from churn_assets.events.positions import Position
@@ -128,6 +129,14 @@ def test_the_relay_makes_its_topics(broker):
     assert kafka.positions in missing_topics(kafka)
     Session(kafka, threading.Event()).close()
     assert missing_topics(kafka) == []
+
+
+def test_a_topic_of_positions_that_deletes_is_refused(broker):
+    kafka = KafkaSettings(servers=broker.servers)
+    topic = NewTopic(kafka.positions, 1, config={"cleanup.policy": "delete"})
+    Clients(kafka).admin().create_topics([topic])[kafka.positions].result()
+    with pytest.raises(BrokerRefused, match=r"cleanup\.policy is delete, expected compact"):
+        Session(kafka, threading.Event())
 
 
 def test_a_consumer_that_is_killed_again_and_again_has_each_label_once(broker, tmp_path):

@@ -171,11 +171,9 @@ def outcome_of(acknowledged: Sequence[str], topic: TopicRecords) -> Outcome:
     )
 
 
-def lag_bytes(home: Path) -> int | None:
-    """What waits by the relay's own report, None if there is none."""
-    with suppress(OSError, ValueError):
-        return json.loads((home / "relay.json").read_text())["lag_bytes"]
-    return None
+def lag_rows(home: Path) -> int:
+    """About how many rows wait by the relay's own report."""
+    return json.loads((home / "relay.json").read_text())["lag_rows"]
 
 
 def wait_until_sent(home: Path, number: int, servers: str, limit_s: float = 60.0) -> TopicRecords:

@@ -51,21 +51,23 @@ class TopicRecords:
 
 def read_topic(servers: str, topic: str, limit_s: float = 30.0) -> TopicRecords:
     """Everything that a topic has now."""
-    result = TopicRecords()
+    result, outcomes = TopicRecords(), dict[tuple[int, int], bool]()
     consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "reader", "enable.partition.eof": True, "enable.auto.commit": False}
-    )
+        {"bootstrap.servers": servers, "group.id": "reader", "enable.partition.eof": True, "fetch.wait.max.ms": 10,
+         "enable.auto.commit": False}
+    )  # fmt: skip
     try:
         partitions = consumer.list_topics(topic, timeout=limit_s).topics[topic].partitions
         for partition in partitions:
             batches = list(read_batches(servers, topic, partition))
-            outcomes = outcomes_of(batches)
+            outcomes |= {(partition, offset): outcome for offset, outcome in outcomes_of(batches).items()}
             result.commits += sum(batch.marker == _COMMIT for batch in batches)
             result.aborts += sum(batch.marker == _ABORT for batch in batches)
-            for record in _records(consumer, TopicPartition(topic, partition, OFFSET_BEGINNING), limit_s):
-                outcome = outcomes.get(record.offset())
-                kind = {True: result.committed, False: result.aborted, None: result.undecided}[outcome]
-                kind.append(record)
+        places = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions]
+        for record in _records(consumer, places, limit_s):
+            outcome = outcomes.get((record.partition(), record.offset()))
+            kind = {True: result.committed, False: result.aborted, None: result.undecided}[outcome]
+            kind.append(record)
     finally:
         consumer.close()
     return result
@@ -104,7 +106,7 @@ def read_batches(servers: str, topic: str, partition: int) -> Iterator[Batch]:
 def _fetch(connection: socket.socket, topic: str, partition: int, offset: int) -> bytes:
     name = topic.encode()
     request = struct.pack(">hhih", _FETCH, _VERSION, 7, -1)  # correlation 7, no client id
-    request += struct.pack(">iiiib", -1, 100, 1, _MOST, 0)  # uncommitted records too
+    request += struct.pack(">iiiib", -1, 0, 0, _MOST, 0)  # uncommitted records too
     request += struct.pack(">ih", 1, len(name)) + name
     request += struct.pack(">iiqi", 1, partition, offset, _MOST)
     connection.sendall(struct.pack(">i", len(request)) + request)
@@ -161,15 +163,17 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return (value >> 1) ^ -(value & 1), at
 
 
-def _records(consumer: Consumer, place: TopicPartition, limit_s: float) -> Iterator[Record]:
-    consumer.assign([place])
-    end = time.monotonic() + limit_s
+def _records(consumer: Consumer, places: list[TopicPartition], limit_s: float) -> Iterator[Record]:
+    consumer.assign(places)
+    end, ended = time.monotonic() + limit_s, 0
     while time.monotonic() < end:
-        for record in consumer.consume(1000, 0.1):  # waits for the time, or for so many
+        for record in consumer.consume(1000, 0.05):  # waits for the time, or for so many
             if record.error() is None:
                 yield record
             elif record.error().code() == KafkaError._PARTITION_EOF:
-                return
+                ended += 1
             else:
                 raise AssertionError(record.error())
-    raise AssertionError(f"{place.topic}: its end was not reached in {limit_s:g} s")
+        if ended == len(places):
+            return
+    raise AssertionError(f"{places[0].topic}: its end was not reached in {limit_s:g} s")
