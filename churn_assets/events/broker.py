@@ -29,7 +29,7 @@ from churn_assets.settings import KafkaSettings
 
 _SLICE_S = 0.5  # of a call that waits for the broker: so quickly a signal is obeyed
 _LOOK_S = 1.0  # for what a relay can do without
-_PATIENCE_S = 30.0  # for one answer; then the connection is made anew
+_PATIENCE_S, _GRACE_S = 20.0, 5.0  # for one answer; then the connection is made anew
 TRANSACTION_S = 60.0  # after which the broker ends a transaction whose relay is gone
 _HEAD, _TRANSACTION = "head", "transaction"
 _OWN = frozenset(
@@ -261,24 +261,35 @@ class Session:
                     raise Stopped from None
                 self._producer.poll(_SLICE_S)
 
-    def _wait_for(self, call: Callable[[float], object], patience_s: float = _PATIENCE_S) -> None:
-        end = time.monotonic() + patience_s
+    def _wait_for(self, call: Callable[[float], object]) -> None:
+        """Make a call that waits for the broker at most for the seconds that it is given. It is made in a thread, which
+        is left alone if the call does not come back: librdkafka's may not, where a broker was killed meanwhile."""
+        end = time.monotonic() + _PATIENCE_S
         while True:
-            try:
-                call(_SLICE_S)
-                return
-            except KafkaException as error:
+            ended, errors = threading.Event(), list[KafkaException]()
+            begun = threading.Thread(target=_call, args=(call, end - time.monotonic(), ended, errors), daemon=True)
+            begun.start()
+            while not ended.wait(_SLICE_S):
                 self._producer.poll(0)
                 if self._stop.is_set():
-                    raise Stopped from None
-                if not error.args[0].retriable() or time.monotonic() > end:
-                    raise self._clients.failure(error) from error
+                    raise Stopped
+                if time.monotonic() > end + _GRACE_S:
+                    raise BrokerUnavailable(
+                        f"the broker has not answered for {_PATIENCE_S + _GRACE_S:.0f} s, expected it to; what waits "
+                        "is sent when it does"
+                    )
+            if not errors:
+                return
+            if self._stop.is_set():
+                raise Stopped
+            if not errors[0].args[0].retriable() or time.monotonic() > end:
+                raise self._clients.failure(errors[0]) from errors[0]
 
     def _read_back(self) -> tuple[int | None, list[tuple[int, str, bytes | None]]]:
         """The number of the last committed transaction, None where the broker knows none (any more), and the records
         of this name in order. Waits for that transaction's: an open one of another relay may stand before it."""
         place = TopicPartition(self._kafka.positions, 0, OFFSET_BEGINNING)
-        number = [None]
+        number: list[int | None] = [None]
 
         def ask(timeout_s: float) -> None:
             [answer] = self._reader.committed([TopicPartition(self._kafka.positions, 0)], timeout_s)
@@ -308,6 +319,17 @@ class Session:
                     f"topic was deleted, delete the consumer group {self._group} too: then the whole log is sent again"
                 )
         raise Stopped
+
+
+def _call(
+    call: Callable[[float], object], timeout_s: float, ended: threading.Event, errors: list[KafkaException]
+) -> None:
+    try:
+        call(max(0.0, timeout_s))
+    except KafkaException as error:
+        errors.append(error)
+    finally:
+        ended.set()
 
 
 def _position_record(record: Record, prefix: str) -> tuple[int, str, bytes | None] | None:

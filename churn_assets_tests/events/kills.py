@@ -142,7 +142,8 @@ class RelayProcess:
 @dataclass(frozen=True)
 class Outcome:
     """What became of acknowledged ids: not in the topic, in it more than once for a reader of committed messages; and
-    how many messages were aborted and never committed, in how many transactions."""
+    how many messages were aborted and never committed, in how many transactions. `lost`: offsets that the broker gave to
+    records and does not have any more."""
 
     acknowledged: int
     missing: Sequence[str]
@@ -150,12 +151,13 @@ class Outcome:
     aborted: int
     aborted_transactions: int
     undecided: int
+    lost: int
 
     def __str__(self) -> str:
         return (
             f"{self.acknowledged:,} acknowledged ids, {len(self.missing)} missing, {len(self.repeated)} twice for a "
             f"reader of committed messages; {self.aborted:,} messages aborted in {self.aborted_transactions} markers, "
-            f"{self.undecided} in open transactions"
+            f"{self.undecided} in open transactions, {self.lost} lost by the broker"
         )
 
 
@@ -168,6 +170,7 @@ def outcome_of(acknowledged: Sequence[str], topic: TopicRecords) -> Outcome:
         aborted=len(topic.aborted),
         aborted_transactions=topic.aborts,
         undecided=len(topic.undecided),
+        lost=topic.lost,
     )
 
 
@@ -218,6 +221,7 @@ def play_relay_kills(folder: Path, broker: Broker, kills: int, seed: int, longes
     home, log = folder / "home", folder / "relay.log"
     load, arrivals = Load(home / "predlog"), Arrivals(broker.servers)
     load.start()
+    relay = None
     try:
         for number in range(kills):
             relay = RelayProcess(home, broker.servers, log)
@@ -234,6 +238,8 @@ def play_relay_kills(folder: Path, broker: Broker, kills: int, seed: int, longes
     finally:
         load.end()
         arrivals.close()
+        if relay is not None:
+            relay.kill()
 
 
 def play_broker_kills(folder: Path, broker: Broker, kills: int, seed: int, longest_s: float = 3.0) -> Outcome:

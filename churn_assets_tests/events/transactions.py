@@ -40,13 +40,15 @@ class Batch:
 
 @dataclass
 class TopicRecords:
-    """Records of a topic by what became of their transactions; `commits` and `aborts` count markers."""
+    """Records of a topic by what became of their transactions; `commits` and `aborts` count markers, `lost` offsets that
+    the broker has given to records and does not have."""
 
     committed: list[Record] = field(default_factory=list)
     aborted: list[Record] = field(default_factory=list)
     undecided: list[Record] = field(default_factory=list)
     commits: int = 0
     aborts: int = 0
+    lost: int = 0
 
 
 def read_topic(servers: str, topic: str, limit_s: float = 30.0) -> TopicRecords:
@@ -63,6 +65,8 @@ def read_topic(servers: str, topic: str, limit_s: float = 30.0) -> TopicRecords:
             outcomes |= {(partition, offset): outcome for offset, outcome in outcomes_of(batches).items()}
             result.commits += sum(batch.marker == _COMMIT for batch in batches)
             result.aborts += sum(batch.marker == _ABORT for batch in batches)
+            firsts, lasts = [batch.first for batch in batches], [-1, *(batch.last for batch in batches)]
+            result.lost += sum(first - last - 1 for first, last in zip(firsts, lasts, strict=False))
         places = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions]
         for record in _records(consumer, places, limit_s):
             outcome = outcomes.get((record.partition(), record.offset()))
@@ -105,14 +109,18 @@ def read_batches(servers: str, topic: str, partition: int) -> Iterator[Batch]:
 
 def _fetch(connection: socket.socket, topic: str, partition: int, offset: int) -> bytes:
     name = topic.encode()
-    request = struct.pack(">hhih", _FETCH, _VERSION, 7, -1)  # correlation 7, no client id
-    request += struct.pack(">iiiib", -1, 0, 0, _MOST, 0)  # uncommitted records too
-    request += struct.pack(">ih", 1, len(name)) + name
-    request += struct.pack(">iiqi", 1, partition, offset, _MOST)
-    connection.sendall(struct.pack(">i", len(request)) + request)
-    (size,) = struct.unpack(">i", _exactly(connection, 4))
-    answer = _exactly(connection, size)
     at = 4 + 4 + 4 + 2 + len(name) + 4  # correlation, throttle, topics, name, partitions
+    answer = b""
+    for attempt in range(7):
+        request = struct.pack(">hhih", _FETCH, _VERSION, 7, -1)  # correlation 7, no client id
+        request += struct.pack(">iiiib", -1, 50 << attempt, 0, _MOST, 0)  # ms to wait; uncommitted records too
+        request += struct.pack(">ih", 1, len(name)) + name
+        request += struct.pack(">iiqi", 1, partition, offset, _MOST)
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        (size,) = struct.unpack(">i", _exactly(connection, 4))
+        answer = _exactly(connection, size)
+        if len(answer) > at:  # else the storage took longer, and the topic is left out
+            break
     _, error, _, _, aborted = struct.unpack_from(">ihqqi", answer, at)
     assert error == 0, f"fetch of {topic}: error {error}"
     at += struct.calcsize(">ihqqi") + 16 * max(0, aborted)
