@@ -1,8 +1,8 @@
 """Events through a real broker: kills of the relay under load, a broker that stands still, fences, labels.
 
 tansu writes the markers of transactions and shows aborted messages to every reader. What a reader of committed messages
-would get is worked out from the markers, see `events.transactions`. tansu itself is not killed here: over a kill its storage
-loses batches that it has acknowledged (`benchmarks/events_kills.py --of broker` counts them).
+would get is worked out from the markers, see `events.transactions`. tansu itself is not killed here: its storage loses
+batches then that it has acknowledged (`benchmarks/events_kills.py --of broker` counts them).
 """
 
 from __future__ import annotations

@@ -142,8 +142,8 @@ class RelayProcess:
 @dataclass(frozen=True)
 class Outcome:
     """What became of acknowledged ids: not in the topic, in it more than once for a reader of committed messages; and
-    how many messages were aborted and never committed, in how many transactions. `lost`: offsets that the broker gave to
-    records and does not have any more."""
+    how many messages were aborted and never committed, in how many transactions. `lost`: offsets that the broker gave
+    to records and does not have any more."""
 
     acknowledged: int
     missing: Sequence[str]

@@ -40,8 +40,8 @@ class Batch:
 
 @dataclass
 class TopicRecords:
-    """Records of a topic by what became of their transactions; `commits` and `aborts` count markers, `lost` offsets that
-    the broker has given to records and does not have."""
+    """Records of a topic by what became of their transactions; `commits` and `aborts` count markers, `lost` offsets
+    that the broker has given to records and does not have."""
 
     committed: list[Record] = field(default_factory=list)
     aborted: list[Record] = field(default_factory=list)
