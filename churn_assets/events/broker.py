@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from churn_assets.errors import BrokerRefused, BrokerUnavailable, RelayFenced, SettingsError
 from churn_assets.events.messages import Message
-from churn_assets.events.positions import Changes, apply, encode, replay
+from churn_assets.events.positions import Changes, apply, corrections, encode, replay
 from churn_assets.settings import KafkaSettings
 
 _SLICE_S = 0.5  # of a call that waits for the broker: so quickly a signal is obeyed
@@ -224,7 +224,8 @@ class Session:
                 "the broker shows what was never committed to readers of committed messages: they may see a message "
                 "twice, by its id"
             )
-        self.publish((), {})  # an offset is kept for some days after it was committed: now these begin
+        # An offset is kept for some days after it was committed: now these begin.
+        self.publish((), corrections(records, committed, self.positions))
 
     def publish(self, messages: Sequence[Message], changes: Changes) -> None:
         """Send messages and keep changes of the positions: all of it is committed when this returns."""

@@ -66,3 +66,13 @@ def replay(records: Iterable[tuple[int, str, bytes | None]], committed: int | No
         if committed is None or transaction <= committed:
             apply(positions, {key: None if value is None else _DECODER.decode(value)})
     return positions, newest
+
+
+def corrections(
+    records: Iterable[tuple[int, str, bytes | None]], committed: int | None, positions: Positions
+) -> dict[str, Position | None]:
+    """What a next transaction has to write so that aborted records count for nothing after it: its number is above
+    theirs, so that `replay` would take them for committed ones."""
+    if committed is None:
+        return {}
+    return {key: positions.get(key) for transaction, key, _ in records if transaction > committed}

@@ -11,7 +11,7 @@ import pytest
 
 from churn_assets.events import outbox
 from churn_assets.events.outbox import Batch, Outbox
-from churn_assets.events.positions import Position, Positions, apply, encode, replay
+from churn_assets.events.positions import Position, Positions, apply, corrections, encode, replay
 from churn_assets.prediction_log.records import encode_line
 from churn_assets.prediction_log.segment import DONE, OPEN, READY
 from churn_assets.prediction_log.warehouse.archive import compact
@@ -151,3 +151,15 @@ def test_positions_of_an_aborted_transaction_count_for_nothing():
     assert replay(records, committed=3) == ({"segment/a": Position(20)}, 3)
     assert replay(records, committed=None) == ({"segment/a": Position(20)}, 3)  # no offset is left: all of them count
     assert replay([], committed=7) == ({}, 7)
+
+
+def test_what_was_aborted_counts_for_nothing_either_after_the_next_transaction():
+    """A relay that is killed in a transaction, then one that is killed after its first: the third goes by the first."""
+    records = [(1, "segment/a", encode(Position(10))), (2, "segment/a", encode(Position(99))), (2, "segment/b", None)]
+    positions, newest = replay(records, committed=1)
+    changes = corrections(records, 1, positions)
+    assert changes == {"segment/a": Position(10), "segment/b": None}
+    records += [(newest + 1, key, encode(position)) for key, position in changes.items()]
+    assert replay(records, committed=newest + 1)[0] == {"segment/a": Position(10)}
+    assert corrections(records, newest + 1, positions) == {}
+    assert corrections(records, None, positions) == {}
