@@ -504,7 +504,7 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
         "scenarios",
         "protocol",
     }
-    longer |= {"events_kills", "events_outage"}
+    longer |= {"events_kills"}
     longer |= {"mlflow_serve", "release_guardrails", "release_rollback", "release_routing"}
     assert sorted(SCRIPTS) == sorted(scripts - longer)
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts

@@ -174,11 +174,6 @@ def outcome_of(acknowledged: Sequence[str], topic: TopicRecords) -> Outcome:
     )
 
 
-def lag_rows(home: Path) -> int:
-    """About how many rows wait by the relay's own report."""
-    return json.loads((home / "relay.json").read_text())["lag_rows"]
-
-
 def wait_until_sent(home: Path, number: int, servers: str, limit_s: float = 60.0) -> TopicRecords:
     """The topic once it has so many committed messages; or at the end of the time, for the caller to judge."""
     end = time.monotonic() + limit_s
