@@ -21,10 +21,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from churn_assets.errors import ChurnError, without_user_info
+from churn_assets.errors import ChurnError, EventsError, without_user_info
 from churn_assets.prediction_log.segment import DONE, OPEN, READY, segments_of
 from churn_assets.promotion.pointer import champion_bundle, read_champion
-from churn_assets.settings import DashboardSettings, ServingSettings, Settings
+from churn_assets.settings import DashboardSettings, KafkaSettings, MetricsSettings, ServingSettings, Settings
 
 Status = Literal["ok", "wrong", "unknown"]
 
@@ -115,6 +115,8 @@ def check_settings(deployment: Deployment) -> Iterator[Finding]:
     readers = (
         ServingSettings.from_environ,
         DashboardSettings.from_environ,
+        MetricsSettings.from_environ,
+        KafkaSettings.from_environ,
         lambda environ: AlertSettings.from_environ(environ, deployment.settings.home),
     )
     is_wrong = False
@@ -391,6 +393,37 @@ def check_log(deployment: Deployment) -> Iterator[Finding]:
         yield "ok", f"the last row was written {age:.1f} h ago; {waiting} segments wait for the ingest"
 
 
+def check_broker(deployment: Deployment) -> Iterator[Finding]:
+    """The broker of the events, where there is one, and the relay of this home."""
+    from churn_assets.events.status import delay_of, describe_relay, read_relay_status
+
+    kafka = KafkaSettings.from_environ(deployment.environ)
+    if not kafka.servers:
+        yield "ok", "CHURN_KAFKA_SERVERS is not set: no events are sent"
+        return
+    if _version("confluent-kafka") is None:
+        remedy = "pip install 'churn-assets[events]'"
+        yield "wrong", "the Kafka client is not installed", "it, because CHURN_KAFKA_SERVERS is set", remedy
+        return
+    from churn_assets.events.broker import missing_topics
+
+    try:
+        missing = missing_topics(kafka, ANSWER_S)
+    except EventsError as error:
+        yield "wrong", str(error), "", ""
+        return
+    made = f"; the relay makes {', '.join(missing)}" if missing else ", and has every topic"
+    yield "ok", f"{kafka.servers} answers{made}"
+    status = read_relay_status(deployment.settings)
+    if status is None:
+        yield "wrong", "no relay has ever run in this home", "one, because a broker is set", "churn events relay"
+    elif late := delay_of(status, deployment.now):
+        remedy = "docs/operations.md (Events are late)"
+        yield "wrong", late, "events within seconds", remedy
+    else:
+        yield "ok", describe_relay(status, deployment.now)
+
+
 def check_loop(deployment: Deployment) -> Iterator[Finding]:
     """The checks of the loop; `churn doctor --loop` has them alone."""
     from churn_assets.alerting import watchdog
@@ -415,5 +448,6 @@ CHECKS: Mapping[str, Callable[[Deployment], Iterator[Finding]]] = {
     "champion": check_champion,
     "databases": check_databases,
     "log": check_log,
+    "broker": check_broker,
     "loop": check_loop,
 }

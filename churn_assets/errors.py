@@ -2,7 +2,8 @@
 
 ChurnError: SettingsError, ContractError, SourceError, DataError, ScenarioError, RowsRejected, TrainingError,
     BundleError, ReleaseError, LogError, AlertsUnreadable, KeysUnreadable, KeyRefused, AuditUnwritable,
-    ContributionsWrong, TrackingUnavailable, DatabaseUnavailable, CopyRefused
+    ContributionsWrong, TrackingUnavailable, DatabaseUnavailable, CopyRefused, EventsError
+EventsError: BrokerUnavailable, BrokerRefused, RelayFenced
 ContractError: ExpressionError
 SourceError: SourceNotFound, SourceUnreadable, SheetNotFound, ColumnMissing, DuplicateColumn, EmptySource
 DataError: LabelError, TooFewRows, ColumnAllNull, TooManyRejected, RepeatedCustomers, DataBroken,
@@ -331,6 +332,22 @@ class WarehouseCorrupt(LogError):
 
 class QueryRefused(LogError):
     """DuckDB rejects the SQL of a query; the message has its reason."""
+
+
+class EventsError(ChurnError):
+    """Events cannot be sent or received."""
+
+
+class BrokerUnavailable(EventsError):
+    """The broker does not answer, or could not take a transaction; it is asked again."""
+
+
+class BrokerRefused(EventsError):
+    """The broker, or the client, refuses what the settings say: a property, a user, a topic. To ask again is no use."""
+
+
+class RelayFenced(EventsError):
+    """Another relay of the same name has taken over, again and again."""
 
 
 class AuditUnwritable(ChurnError):

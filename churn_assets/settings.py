@@ -1,8 +1,8 @@
 """Every setting, read from an environment that is an argument; reading creates and changes nothing.
 
 `Settings` are those of a home, `ServingSettings` those of a service process, `DashboardSettings` and `MetricsSettings`
-those of the dashboard and of `churn metrics`. Where alerts go is read by `alerting.destinations`, which keeps the URLs
-and their secrets to itself. docs/settings.md lists all of them.
+those of the dashboard and of processes that only tell metrics, `KafkaSettings` those of the events. Where alerts go is
+read by `alerting.destinations`, which keeps the URLs and their secrets to itself. docs/settings.md lists all of them.
 """
 
 from __future__ import annotations
@@ -298,8 +298,47 @@ class DashboardSettings:
 
 
 @dataclass(frozen=True)
+class KafkaSettings:
+    """The broker of the events, and the names of their topics; without `servers` none is configured.
+
+    `config` is a file of librdkafka's properties, for what the broker asks of its clients: TLS, SASL, timeouts.
+    `name` distinguishes this home among those that share a broker.
+    """
+
+    servers: str = ""
+    config: Path | None = None
+    name: str = "churn"
+    predictions: str = "ml.predictions"
+    drift: str = "ml.drift-alerts"
+    outliers: str = "ml.outliers"
+    gate: str = "ml.gate"
+    feedback: str = "ml.feedback"
+    dead_letters: str = "ml.feedback.dead-letters"
+    positions: str = "ml.relay-positions"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> KafkaSettings:
+        """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
+        read = EnvironReader(environ)
+        file = read.file("CHURN_KAFKA_CONFIG")
+        return cls(
+            servers=read.text("CHURN_KAFKA_SERVERS", ""),
+            config=Path(file) if file else None,
+            name=read.label("CHURN_KAFKA_NAME") or cls.name,
+            predictions=read.topic("CHURN_TOPIC_PREDICTIONS", cls.predictions),
+            drift=read.topic("CHURN_TOPIC_DRIFT", cls.drift),
+            outliers=read.topic("CHURN_TOPIC_OUTLIERS", cls.outliers),
+            gate=read.topic("CHURN_TOPIC_GATE", cls.gate),
+            feedback=read.topic("CHURN_TOPIC_FEEDBACK", cls.feedback),
+            dead_letters=read.topic("CHURN_TOPIC_DEAD_LETTERS", cls.dead_letters),
+            positions=read.topic("CHURN_TOPIC_POSITIONS", cls.positions),
+        )
+
+
+@dataclass(frozen=True)
 class MetricsSettings:
-    """Where `churn metrics` listens; the rest as `DashboardSettings`."""
+    """Where `churn metrics`, or the relay with its own metrics, listens; the rest as `DashboardSettings`. Port 0: the
+    relay listens nowhere."""
 
     home: Path
     host: str = "127.0.0.1"
@@ -309,13 +348,14 @@ class MetricsSettings:
     tls_key: str = ""
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> MetricsSettings:
+    def from_environ(cls, environ: Mapping[str, str], of_relay: bool = False) -> MetricsSettings:
         """Read CHURN_* variables. Raises SettingsError for a value that cannot be used."""
         read = EnvironReader(environ)
+        relay_port = read.whole("CHURN_RELAY_METRICS_PORT", 3006, 0, 65_535)
         return cls(
             home=Settings.from_environ(environ).home,
             host=read.text("CHURN_HOST", cls.host),
-            port=read.whole("CHURN_METRICS_PORT", cls.port, 1, 65_535),
+            port=relay_port if of_relay else read.whole("CHURN_METRICS_PORT", cls.port, 1, 65_535),
             insecure=read.flag("CHURN_INSECURE"),
             tls_cert=read.file("CHURN_TLS_CERT", beside="CHURN_TLS_KEY"),
             tls_key=read.file("CHURN_TLS_KEY", beside="CHURN_TLS_CERT"),
@@ -332,10 +372,19 @@ class EnvironReader:
         """Any text."""
         return self.environ.get(name) or default
 
-    def file(self, name: str, beside: str) -> str:
+    def topic(self, name: str, default: str) -> str:
+        """The name of a topic as Kafka allows it."""
+        text = self.environ.get(name) or default
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) or set(text) == {"."}:
+            raise SettingsError(
+                f"{name} is '{text[:80]}', expected 1 to 249 letters, digits, dots, hyphens and underscores; correct it"
+            )
+        return text
+
+    def file(self, name: str, beside: str = "") -> str:
         """The absolute path of a file that can be read; "" if neither it nor the variable `beside` it is set."""
         text = self.environ.get(name, "")
-        if not text and self.environ.get(beside):
+        if not text and beside and self.environ.get(beside):
             raise SettingsError(f"{name} is not set, expected a file because {beside} is set; set both or none")
         if text and not (Path(text).is_file() and os.access(text, os.R_OK)):
             raise SettingsError(f"{name} is '{text}', expected a file that can be read; correct it")

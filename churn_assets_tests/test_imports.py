@@ -47,7 +47,7 @@ def test_features_add_numpy_only():
     assert {name for name in foreign if not name.startswith("_")} <= {"numpy"}
 
 
-@pytest.mark.parametrize("package", ["features", "scoring", "data", "promotion", "prediction_log", "storage"])
+@pytest.mark.parametrize("package", ["features", "scoring", "data", "promotion", "prediction_log", "storage", "events"])
 def test_no_heavy_library_comes_with_a_plain_package(package):
     assert loaded_by(*modules_of(f"churn_assets.{package}")) & HEAVY == set()
 

@@ -9,6 +9,7 @@ import typer
 from churn_assets.cli import contract, data, generate, home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.database import database_app
+from churn_assets.cli.events import events_app
 from churn_assets.cli.keys import keys_app
 from churn_assets.cli.log import contacts_app, feedback_app, log_app
 from churn_assets.cli.release import release_app
@@ -35,6 +36,7 @@ app.add_typer(log_app, name="log")
 app.add_typer(contacts_app, name="contacts")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(events_app, name="events")
 app.add_typer(keys_app, name="keys")
 app.add_typer(database_app, name="database")
 app.add_typer(release_app, name="release")

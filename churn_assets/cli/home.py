@@ -66,18 +66,22 @@ def status(
 
     from churn_assets.alerting.watchdog import check_loop
     from churn_assets.cli.terminal.render import show_alerts, show_status
+    from churn_assets.events.status import describe_relay, read_relay_status
     from churn_assets.promotion.service import PromotionService
     from churn_assets.promotion.status import read_status
 
     if os.access(settings.home, os.W_OK):  # a home that can only be read is shown as it is
         PromotionService.of(settings).recover()
     status, alerts = read_status(settings), read_open_alerts(settings)
-    loop = check_loop(settings, datetime.now(UTC))
+    loop, relay = check_loop(settings, datetime.now(UTC)), read_relay_status(settings)
     if as_json:
         shown = None if alerts is None else [alert.to_json() for alert in alerts]
-        print_json({**status.to_json(), "alerts": shown, "loop": [vars(check) for check in loop]})
+        events = None if relay is None else relay.to_json()
+        print_json({**status.to_json(), "alerts": shown, "loop": [vars(check) for check in loop], "events": events})
     else:
         show_status(status)
+        if relay is not None:
+            say(describe_relay(relay, datetime.now(UTC)))
         for check in loop:
             if check.status == "overdue":
                 say(f"The loop is stuck: {check.name}: {check.message}; {check.remedy}")
@@ -92,7 +96,7 @@ def doctor(
     home: HomeOption = None,
 ) -> None:
     """What of this deployment is missing or wrong: versions, settings, folders, permissions, clock, disk, keys, ports,
-    champion, databases, log, loop.
+    champion, databases, log, broker, loop.
 
     A line for each, with what is expected and what to do, and exit code 1 if one is wrong or cannot be judged. Those of
     the loop are whether daemon, ingest, monitoring, retraining and gate do their work, without asking Dagster.

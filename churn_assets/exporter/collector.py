@@ -22,6 +22,7 @@ from churn_assets.settings import Settings
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
 Part = Callable[[Samples], None]
 
@@ -74,7 +75,7 @@ class HomeCollector:
         }
 
 
-def exposition(collector: HomeCollector) -> tuple[bytes, str]:
+def exposition(collector: Collector) -> tuple[bytes, str]:
     """(text, content type) of one collection."""
     import prometheus_client as prometheus
 

@@ -1,10 +1,13 @@
-"""The process of `churn metrics`: GET /metrics for a key with the scope `view`, GET /livez for everybody."""
+"""Metrics over HTTP: GET /metrics for a key with the scope `view`, GET /livez for everybody. `churn metrics` does
+nothing else; the relay of events answers in a thread."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -20,11 +23,15 @@ from churn_assets.settings import MetricsSettings, Settings
 RISK = "read how the models do and what waits for a decision"
 VIEW = "view"
 
+if TYPE_CHECKING:
+    import uvicorn
+    from prometheus_client.registry import Collector
+
 log = logging.getLogger("churn.metrics")
 
 
-def make_app(settings: Settings, own: MetricsSettings, collector: HomeCollector) -> Starlette:
-    """The application of one home."""
+def make_app(settings: Settings, own: MetricsSettings, collector: Collector) -> Starlette:
+    """The application of one home, which tells what the collector has."""
     keyring = Keyring(settings.home)
 
     async def metrics(request: Request) -> Response:
@@ -42,19 +49,30 @@ def make_app(settings: Settings, own: MetricsSettings, collector: HomeCollector)
 
 def run_exporter(settings: Settings, own: MetricsSettings, environ: Mapping[str, str] = os.environ) -> None:
     """Answer until a signal ends the process. Raises SettingsError if others would reach it and need no key."""
+    _server(settings, own, HomeCollector(settings, environ)).run()
+
+
+def serve_beside(settings: Settings, own: MetricsSettings, collector: Collector) -> None:
+    """Answer in a thread as long as this process lives. Raises SettingsError as `run_exporter`."""
+    threading.Thread(target=_server(settings, own, collector).run, daemon=True, name="metrics").start()
+
+
+def _server(settings: Settings, own: MetricsSettings, collector: Collector) -> uvicorn.Server:
     import uvicorn
 
     check_address(own.host, own, "metrics server", RISK, VIEW)
-    uvicorn.run(
-        make_app(settings, own, HomeCollector(settings, environ)),
-        host=own.host,
-        port=own.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        ssl_certfile=own.tls_cert or None,
-        ssl_keyfile=own.tls_key or None,
+    return uvicorn.Server(
+        uvicorn.Config(
+            make_app(settings, own, collector),
+            host=own.host,
+            port=own.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            ssl_certfile=own.tls_cert or None,
+            ssl_keyfile=own.tls_key or None,
+        )
     )
 
 

@@ -20,7 +20,7 @@ from churn_assets_tests.strategies import ROOT
 Resource = dict[str, Any]
 CHECKS = DEPLOY / "tools" / "manifests"
 CHART = DEPLOY / "helm" / "churn"
-OPTIONS = ("postgresql", "broker", "prometheus", "grafana", "relay", "exporter", "kserve")
+OPTIONS = ("postgresql", "broker", "prometheus", "grafana", "relay", "consumer", "exporter", "kserve")
 CASES: dict[str, Resource] = {
     "values": {},
     "laptop": yaml.safe_load((CHART / "values-laptop.yaml").read_text()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import runpy
 from typing import Any, get_args
@@ -11,6 +12,8 @@ import yaml
 
 from churn_assets.alerting.alerts import Kind
 from churn_assets.dashboard import metrics as of_dashboard
+from churn_assets.events.metrics import relay_metrics
+from churn_assets.events.status import RelayStatus
 from churn_assets.exporter.metrics import METRICS
 from churn_assets.monitoring.performance.service import FAULTS
 from churn_assets.serving import metrics as of_service
@@ -21,8 +24,8 @@ RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml"))
 METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 PROMETHEUS_PAGE = (ROOT / "docs" / "prometheus.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-# Of the process that copies the log to topics, which tells it itself.
-OF_THE_RELAY = {"churn_relay_lag_seconds"}
+AT = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
+OF_THE_RELAY = {metric.name for metric in relay_metrics(RelayStatus(at=AT, since_at=AT)) if metric.type == "gauge"}
 
 
 def rules() -> list[dict[str, Any]]:

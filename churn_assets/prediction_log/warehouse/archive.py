@@ -56,17 +56,19 @@ class Archive:
 
 def archives(folder: Path) -> list[Archive]:
     """The archives of a folder, oldest first. Raises LogUnreadable for a file that is not an archive."""
-    listed = []
-    for path in files_of(folder, PARQUET):
-        import pyarrow.parquet as pq  # only if there are any
+    return [archive for path in files_of(folder, PARQUET) if (archive := read_archive(path)) is not None]
 
-        try:
-            listed.append(Archive(path, tuple(json.loads((pq.read_schema(path).metadata or {})[NAMES_KEY]))))
-        except FileNotFoundError:
-            continue  # it expired after it was listed
-        except (OSError, ValueError, KeyError) as error:
-            raise _unreadable(path, error) from error
-    return listed
+
+def read_archive(path: Path) -> Archive | None:
+    """The archive in a file, None if it has expired since it was listed. Raises LogUnreadable."""
+    import pyarrow.parquet as pq  # only if there are any
+
+    try:
+        return Archive(path, tuple(json.loads((pq.read_schema(path).metadata or {})[NAMES_KEY])))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from error
 
 
 def due(connection: duckdb.DuckDBPyConnection, before: dt.datetime) -> list[tuple[str, dt.date]]:

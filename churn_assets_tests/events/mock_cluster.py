@@ -1,0 +1,37 @@
+"""A broker inside librdkafka: the client's own test double of the protocol, in this process, with transactions.
+
+It keeps records and group offsets as a broker does, and does not fence, filter or make topics; what needs those is
+tested against a real broker in `deploy/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import Producer
+
+from churn_assets.settings import KafkaSettings
+from churn_assets_tests.events.transactions import read_topic
+
+
+@contextmanager
+def mock_cluster() -> Iterator[KafkaSettings]:
+    """The settings of its broker; every topic of the events is there."""
+    owner = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    try:
+        brokers = owner.list_topics(timeout=10).brokers.values()
+        kafka = KafkaSettings(servers=",".join(f"{broker.host}:{broker.port}" for broker in brokers))
+        named = (kafka.predictions, kafka.drift, kafka.outliers, kafka.gate, kafka.feedback, kafka.dead_letters)
+        for topic in (*named, kafka.positions):
+            owner.list_topics(topic, timeout=10)  # makes it
+        yield kafka
+    finally:
+        del owner
+
+
+def ids_in(kafka: KafkaSettings, topic: str | None = None) -> list[str]:
+    """Ids of predictions that are committed, in the order of each partition."""
+    records = read_topic(kafka.servers, topic or kafka.predictions).committed
+    return [json.loads(record.value())["prediction_id"] for record in records]
