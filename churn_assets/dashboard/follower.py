@@ -19,7 +19,8 @@ LOGGER = "churn.dashboard"
 EVERY_S = 1.0  # between two looks at the copy
 WATCHED_S = 120.0  # after a question somebody looks
 IDLE_S = 300.0  # between two copies that are prepared while nobody looks
-_ALSO: Mapping[str, tuple[Mapping[str, str], ...]] = {"/monitoring": ({"days": "1"}, {"days": "30"})}
+# Beside the pages without parameters. The two models that `/compare` begins with cost a bootstrap, once.
+_ALSO: Mapping[str, tuple[Mapping[str, str], ...]] = {"/monitoring": ({"days": "1"}, {"days": "30"}), "/compare": ({},)}
 
 
 class LogFollower:
@@ -44,7 +45,7 @@ class LogFollower:
         self._prepared_s = now_s
         fresh = self._sources.on_another_log()
         for page in PAGES:
-            for parameters in ({}, *_ALSO.get(page.path, ())) if page.needs_nothing else ():
+            for parameters in (*(({},) if page.needs_nothing else ()), *_ALSO.get(page.path, ())):
                 page.read(fresh, parameters)
         log.take_over(fresh.log)  # of a copy that cannot be opened there is none: the next question says why
         return True
