@@ -44,7 +44,7 @@ def made(tmp_path_factory) -> Path:
 @pytest.fixture
 def home(made, tmp_path) -> Path:
     folder = shutil.copytree(made.parent, tmp_path / "copy") / "home"
-    beat(Settings.from_environ({"CHURN_HOME": str(folder)}, ROOT), NOW)
+    beat(Settings.from_environ({"CHURN_HOME": str(folder)}, ROOT), dt.datetime.now(dt.UTC))
     return folder
 
 

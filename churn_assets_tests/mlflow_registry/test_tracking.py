@@ -176,10 +176,11 @@ def test_importing_the_registry_does_not_import_mlflow():
 def test_mlflow_phones_home_only_when_the_switch_is_on(tmp_path, switch, silent):
     code = (
         "import sys; sys.modules['mlflow'] = None\n"  # what it would read is enough, it need not be imported
+        "from churn_assets.errors import TrackingUnavailable\n"
         "from churn_assets.mlflow_registry.connect import connect\n"
         "try:\n"
         f"    connect('sqlite:///{tmp_path / 'mlflow.db'}')\n"
-        "except ImportError:\n"
+        "except TrackingUnavailable:\n"
         "    pass\n"
         "import os; print('MLFLOW_DISABLE_TELEMETRY' in os.environ)"
     )

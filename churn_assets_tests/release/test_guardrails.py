@@ -284,8 +284,8 @@ def test_a_report_is_stored_whole_beside_the_counts(tmp_path, equal):
 
 def test_equal_rollouts_go_through_and_bad_ones_are_rolled_back():
     """A small round of `benchmarks.release_guardrails`."""
-    equal = simulation.canaries(60, simulation.EQUAL, seed=5, weights=(0.5, 1.0))
-    assert np.sum(equal.rolled_back > 0) <= 3
+    equal = simulation.canaries(20, simulation.EQUAL, seed=5, weights=(0.5, 1.0))
+    assert np.sum(equal.rolled_back > 0) <= 1
     assert np.mean(equal.promoted > 0) > 0.9
     assert equal.naive.mean() > 0.5
     failing = simulation.canaries(10, simulation.PLANTED["errors +2 points"], seed=6, weights=(0.5, 1.0))
@@ -294,8 +294,8 @@ def test_equal_rollouts_go_through_and_bad_ones_are_rolled_back():
     spread = simulation.canaries(10, wider, seed=8, weights=(0.5, 1.0))
     assert np.all(spread.rolled_back > 0)
     assert {name for name, times in spread.checks.items() if times} == {"score_distribution"}
-    shadows = simulation.shadows(60, simulation.EQUAL, seed=7, rows=1500)
-    assert np.sum(shadows.rolled_back > 0) <= 3
+    shadows = simulation.shadows(20, simulation.EQUAL, seed=7, rows=1500)
+    assert np.sum(shadows.rolled_back > 0) <= 1
 
 
 def test_rows_of_one_customer_weigh_as_much_as_one_of_them():
@@ -324,7 +324,9 @@ def test_about_as_many_rows_as_said_decide_a_check(kind):
     few = period(rows=(900, 900), seed=4) if kind == "canary" else shadowed(900, 18)
     report = judge_guardrails(policy(kind), [few], now=AT)
     said = {check.check: rows for check in report.checks if (rows := more_rows(check)) is not None}
-    assert said.keys() == {check.check for check in report.checks if check.status == "undecided"}
+    undecided = [check for check in report.checks if check.status == "undecided"]
+    assert said.keys() == {check.check for check in undecided if check.high is not None}
+    assert {check.check for check in undecided} - said.keys() <= {"p99"}  # of too few times for an interval
     times = 1 + math.ceil(1.5 * max(said.values()) / 900)
     later = judge_guardrails(policy(kind), [Period(few.weight, sum_counts([few.counts] * times))], now=AT)
     statuses = {check.check: check.status for check in later.checks}

@@ -6,14 +6,11 @@ import dagster as dg
 
 from churn_assets.contract.model import Contract
 from churn_assets.defs.alerts import HomeAlerts
+from churn_assets.defs.release.sensors import PUBLISH
 from churn_assets.defs.resources import Project
-from churn_assets.mlflow_registry.registry import peek_alias
-from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.service import AliasState, PromotionService
 from churn_assets.settings import Settings
 
-PUBLISH = "publish_champion"
 _TRIES, _WAIT_S = 3, 30.0  # where MLflow does not answer; the next `monitor` tells it as well
 
 
@@ -46,13 +43,3 @@ def follow_champion(context: dg.OpExecutionContext, project: Project, alerts: dg
 def publish_job() -> None:
     """One op, of no asset: it makes nothing, what is there follows the champion."""
     follow_champion()
-
-
-def move_to_publish(settings: Settings, seen: str | None) -> str | None:
-    """The newest move of the champion, as text, if MLflow may not know it yet; None if it does, and for the move that
-    was `seen` before. Reads small files only. Raises LedgerCorrupt, LedgerUnavailable, PointerCorrupt."""
-    champion, moves = read_champion(settings.home), Ledger(settings.ledger_path).moves("done")
-    if champion is None or champion.registered_version is None or not moves or str(moves[-1].number) == seen:
-        return None
-    is_known = peek_alias(settings.mlflow_uri, "champion") == champion.registered_version
-    return None if is_known else str(moves[-1].number)

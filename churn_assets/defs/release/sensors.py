@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from churn_assets.defs.release.champion import PUBLISH, move_to_publish
 from churn_assets.errors import ChurnError
+from churn_assets.mlflow_registry.registry import peek_alias
+from churn_assets.promotion.ledger import Ledger
+from churn_assets.promotion.pointer import read_champion
 from churn_assets.promotion.rollout.watch import ReleaseWatch
 from churn_assets.settings import Settings
+
+PUBLISH = "publish_champion"  # the job
 
 
 def release_watch_sensor(
@@ -58,3 +62,13 @@ def remind(settings: Settings, now: datetime, log: logging.Logger) -> None:
         return
     if report is not None and (reminder := waiting_release_alerts(policy, report, now)).raised:
         HomeAlerts(settings.home).update(log, reminder, now)
+
+
+def move_to_publish(settings: Settings, seen: str | None) -> str | None:
+    """The newest move of the champion, as text, if MLflow may not know it yet; None if it does, and for the move that
+    was `seen` before. Reads small files only. Raises LedgerCorrupt, LedgerUnavailable, PointerCorrupt."""
+    champion, moves = read_champion(settings.home), Ledger(settings.ledger_path).moves("done")
+    if champion is None or champion.registered_version is None or not moves or str(moves[-1].number) == seen:
+        return None
+    is_known = peek_alias(settings.mlflow_uri, "champion") == champion.registered_version
+    return None if is_known else str(moves[-1].number)
