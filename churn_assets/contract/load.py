@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import math
 import tomllib
 import types
@@ -104,9 +105,15 @@ def _table(place: str, table: object, cls: type[T]) -> T:
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
     _known(place, table, [f.name for f in fields])
     _has(place, table, [f.name for f in fields if f.default is dataclasses.MISSING])
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     read = {key: _cell if key in _AS_TEXT else _value for key in table}
     return cls(**{key: read[key](place, key, value, hints[key]) for key, value in table.items()})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; there are a dozen classes, and a table for every column and rule."""
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _cell(place: str, key: str, value: object, hint: Any) -> str | tuple[str, ...]:

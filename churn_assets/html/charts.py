@@ -14,6 +14,14 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from churn_assets.html import templating
+from churn_assets.html.chart_text import (
+    describe_bars,
+    describe_bins,
+    describe_cells,
+    describe_lines,
+    describe_rows,
+    describe_shares,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -266,18 +274,7 @@ def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[f
     shapes += [_line(frame.right(at), frame.right(at), top, foot, "mark") for at in marks]
     shapes += [shape for line in drawn for shape in _line_shapes(frame, line)]
     legend = tuple((line.name, line.style) for line in drawn if not line.dashed)
-    courses = [text for line in drawn if not line.dashed if (text := _course(x, y, line))]
-    return Chart(title, frame.height, tuple(shapes), legend, "; ".join(courses))
-
-
-def _course(x: Axis, y: Axis, line: Line) -> str:
-    """Where a line begins and ends, in words; '' for a line without a point."""
-    known = [(at, value) for at, value in line.points if value is not None]
-    if not known:
-        return ""
-    (begin, first), (end, last) = known[0], known[-1]
-    texts = (axis.form(round(value, 3)) for axis, value in ((y, first), (x, begin), (y, last), (x, end)))
-    return "{} from {} at {} to {} at {}".format(line.name, *texts)
+    return Chart(title, frame.height, tuple(shapes), legend, describe_lines(x, y, drawn))
 
 
 def _line_shapes(frame: Frame, line: Line) -> Iterator[Shape]:
@@ -308,22 +305,36 @@ def scatter(title: str, x: Axis, y: Axis, dots: Sequence[tuple[float, float]], t
     shapes = [*frame.axes(), _line(LEFT, WIDTH - RIGHT, zero, zero, "mark"), cloud]
     if len(trend) > 1:
         shapes.append(_path(frame.path(trend), "line b"))
-    return Chart(title, frame.height, tuple(shapes))
+    middle = describe_lines(x, y, [Line("their middle", trend)])
+    summary = "; ".join(filter(None, (f"{len(dots):,} dots", middle)))
+    return Chart(title, frame.height, tuple(shapes), summary=summary)
 
 
-def histogram(title: str, x: Axis, edges: Sequence[float], kept: Sequence[int], churned: Sequence[int]) -> Chart:
-    """Counts between `edges`: churned customers at the bottom, kept ones on top of them."""
-    largest = max((a + b for a, b in zip(kept, churned, strict=True)), default=0) or 1
-    frame = Frame(x, Axis("customers", 0.0, largest, compact), height=210.0)
+def histogram(
+    title: str,
+    x: Axis,
+    edges: Sequence[float],
+    counts: Sequence[int],
+    churned: Sequence[int] | None = None,
+    unit: str = "customers",
+) -> Chart:
+    """Counts of a `unit` between `edges`. With `churned` the counts are those who stayed, on top of those at the bottom
+    who did not."""
+    low = churned if churned is not None else [0] * len(counts)
+    largest = max((a + b for a, b in zip(counts, low, strict=True)), default=0) or 1
+    frame = Frame(x, Axis(unit, 0.0, largest, compact), height=210.0)
     shapes = frame.axes()
-    for (start, end), kept_count, churned_count in zip(pairwise(edges), kept, churned, strict=True):
-        shapes += _stack(frame, start, end, kept_count, churned_count)
-    return Chart(title, frame.height, tuple(shapes))
+    for (start, end), count, left in zip(pairwise(edges), counts, low, strict=True):
+        tooltip = f"{x.form(start)} to {x.form(end)}: {count + left:,} {unit}"
+        shapes += _stack(
+            frame, start, end, count, left, tooltip + (f", {left:,} churned" if churned is not None else "")
+        )
+    summary = describe_bins(x.form, edges, counts, churned, unit)
+    return Chart(title, frame.height, tuple(shapes), summary=summary)
 
 
-def _stack(frame: Frame, start: float, end: float, kept: int, churned: int) -> Iterator[Shape]:
-    left, width, form = frame.right(start), frame.right(end) - frame.right(start), frame.x.form
-    tooltip = f"{form(start)} to {form(end)}: {kept + churned:,} customers, {churned:,} churned"
+def _stack(frame: Frame, start: float, end: float, kept: int, churned: int, tooltip: str) -> Iterator[Shape]:
+    left, width = frame.right(start), frame.right(end) - frame.right(start)
     for low, high, style in ((0, churned, "fchurned"), (churned, kept + churned, "fkept")):
         if high > low:
             top, foot = frame.down(high), frame.down(low)
@@ -351,11 +362,8 @@ def mirrored(
             width = max(frame.right(end) - left - 0.8, 0.6)
             shapes.append(_box(left, min(at, middle), width, abs(at - middle), f"f{style}", tooltip))
     shapes += [_line(frame.right(at), frame.right(at), TOP, frame.height - BOTTOM, "mark") for at in marks]
-    texts = []
-    for name, _, shares in (up, down):
-        place = list(shares).index(max(shares))
-        texts.append(f"most {name} customers between {x.form(edges[place])} and {x.form(edges[place + 1])}")
-    return Chart(title, frame.height, tuple(shapes), ((up[0], up[1]), (down[0], down[1])), "; ".join(texts))
+    summary = describe_shares(x.form, edges, ((name, shares) for name, _, shares in (up, down)), percent)
+    return Chart(title, frame.height, tuple(shapes), ((up[0], up[1]), (down[0], down[1])), summary)
 
 
 def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -> Chart:
@@ -374,7 +382,7 @@ def columns(title: str, counts: Mapping[str, int], y_title: str = "customers") -
         shapes.append(_box(left, top, right - left, foot - top, "fkept", f"{name}: {count:,}"))
         if len(names) <= 8:
             shapes.append(_text(f"{count:,}", (left + right) / 2, top - 4))
-    return Chart(title, frame.height, tuple(shapes))
+    return Chart(title, frame.height, tuple(shapes), summary=describe_bars(counts.items(), "{:,}".format))
 
 
 def heatmap(
@@ -396,7 +404,8 @@ def heatmap(
                 shapes.append(replace(box, attributes=shade, tooltip=tooltip))
     shapes += [_text(name, left + (j + 0.5) * width, foot + 16) for j, name in enumerate(columns) if name]
     shapes += [_text(x_title, (left + WIDTH - RIGHT) / 2, foot + 36)] if x_title else []
-    return Chart(title, foot + (44 if x_title else 24), tuple(shapes))
+    summary = describe_cells(rows, columns, cells)
+    return Chart(title, foot + (44 if x_title else 24), tuple(shapes), summary=summary)
 
 
 def bars(
@@ -418,7 +427,7 @@ def bars(
         top, right, height = frame.down(-place + 0.3), frame.right(value), ROW_HEIGHT * 0.6
         shapes.append(_box(frame.left, top, right - frame.left, height, f"f{style}", f"{name}: {form(value)}"))
         shapes.append(_text(form(value), right + 5, top + height - 2, "start"))
-    return Chart(title, frame.height, tuple(shapes))
+    return Chart(title, frame.height, tuple(shapes), summary=describe_bars(shown, form))
 
 
 def intervals(
@@ -436,7 +445,9 @@ def intervals(
         for shift, mark in enumerate(values):
             y = round(frame.down(-place) + 6.0 * (shift - (len(values) - 1) / 2), 1)
             shapes += _interval(frame, mark, y, label)
-    return Chart(title, frame.height, tuple(shapes), tuple(legend))
+    entries = tuple(legend)
+    summary = describe_rows(rows, x, {style: name for name, style in entries})
+    return Chart(title, frame.height, tuple(shapes), entries, summary)
 
 
 def _interval(frame: Frame, mark: Mark, y: float, label: str) -> Iterator[Shape]:
@@ -521,7 +532,7 @@ def _standalone(chart: Chart) -> Chart:
         shapes += [_box(at, 27, 12, 4, f"f{style}", ""), _text(label, at + 17, 33, "start")]
         at += 34 + CHARACTER * len(label)
     moved = Shape("g", {"transform": f"translate(0 {head:g})"}, text=_draw("elements", chart))
-    return Chart(chart.title, chart.height + head, (*shapes, moved))
+    return Chart(chart.title, chart.height + head, (*shapes, moved), summary=chart.summary)
 
 
 def _row_frame(labels: Sequence[str], x: Axis) -> Frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from churn_assets.dashboard.follower import IDLE_S, WATCHED_S, LogFollower
 from churn_assets.prediction_log.warehouse.published import PublishedLog
 from churn_assets_tests.dashboard.browser import visit
 from churn_assets_tests.dashboard.test_monitoring import changed
-from churn_assets_tests.test_home_0_1 import INGESTED
+from churn_assets_tests.test_home_0_1 import INGESTED, WAITING
 
 HALF = "DELETE FROM predictions WHERE seq % 2 = 0"
 COUNT = "SELECT count(*) FROM predictions"
@@ -33,6 +34,13 @@ def test_a_new_copy_is_shown_once_it_is_prepared(settings):
     assert 0 < after < INGESTED
     (settings.warehouse_dir / "published.duckdb").write_bytes(b"x" * 100_000)
     assert counted(visitor) == after, "the answers were prepared"
+
+
+def test_the_two_models_that_are_compared_first_are_prepared_too(settings):
+    visitor = visit(settings)
+    LogFollower(visitor.dashboard.sources).step(visitor.dashboard.sources.log.asked_s)
+    shutil.rmtree(settings.bundles_dir / WAITING / "model")
+    assert visitor.json("/compare.json")["same_customers"]["rows"] > 0
 
 
 def test_while_nobody_looks_a_copy_is_prepared_every_few_minutes(settings):

@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 
+import duckdb
 import pytest
 
 from churn_assets.dashboard.pages.registry import PAGES
 from churn_assets_tests.dashboard.browser import numbers_in, read
-from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING
+from churn_assets_tests.dashboard.named_sources import SOURCES, Home, unlike
+from churn_assets_tests.test_home_0_1 import CHAMPION, FIRST, REFUSED, WAITING
 from churn_assets_tests.test_imports import HEAVY
 
 CUSTOMER = "C00000214"  # the first of the list
@@ -24,12 +26,50 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_shows_the_numbers_of_its_json(visitor, path):
-    page, json_path = PATHS[path]
-    shown, values = visitor.get(page).numbers, set(numbers_in(visitor.json(json_path)))
-    assert shown or path == "/try", "a page without a number"
-    assert [number for number in shown if number not in values] == []
+CHOICES = {
+    "/calls": ("capacity=100&budget=250&column=favday&level=Monday&planned=1", "band=low&reason=no+order"),
+    "/customer": ("id=102-C00000000",),
+    "/monitoring": (
+        "window=4&every=1&days=1",
+        f"version={CHAMPION}&segment=favday%3DMonday&column=favday&days=30",
+        "segment=paperless%3Dyes",
+    ),
+    "/try": ("sample=high",),
+}
+STATES = {
+    **{page: (path, page, json_path) for path, (page, json_path) in PATHS.items()},
+    **{
+        f"{path}?{query}": (path, f"{path}?{query}", f"{path}.json?{query}")
+        for path in CHOICES
+        for query in CHOICES[path]
+    },
+    **{
+        f"/models/{version}": ("/models/{version}", f"/models/{version}", f"/models/{version}.json")
+        for version in (WAITING, REFUSED, FIRST)
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def home(made):
+    with duckdb.connect(str(made.warehouse_dir / "published.duckdb"), read_only=True) as log:
+        yield Home(made, log)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_page_shows_the_numbers_of_its_json_and_these_are_those_of_their_sources(visitor, home, state):
+    path, page, json_path = STATES[state]
+    content, values = visitor.get(page), visitor.json(json_path)
+    assert content.numbers or path == "/try", "a page without a number"
+    assert [number for number in content.numbers if number not in set(numbers_in(values))] == []
+    assert unlike(values, SOURCES[path](home, values)) == []
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_chart_of_a_page_says_its_figures_in_words(visitor, state):
+    charts = re.findall(r'<svg [^>]*role="img" aria-label="([^"]*)"', visitor.client.get(STATES[state][1]).text)
+    assert [label for label in charts if not re.search(r": .*\d", label)] == []
+    assert len(charts) == len(re.findall("<svg", visitor.client.get(STATES[state][1]).text))
 
 
 @pytest.mark.parametrize("path", PATHS)

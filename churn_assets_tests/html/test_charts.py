@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -96,13 +97,42 @@ def test_a_chart_is_a_file_of_its_own_with_its_colours_and_title(chart):
     assert chart.svg() == chart.svg()
 
 
-def test_a_chart_says_in_words_where_its_lines_begin_and_end():
-    course = lines("t", Axis("x", 0, 1), Axis("y", 0, 1), [Line("<a>", [(0, 0.12345), (0.5, None), (1, 0.9)])])
-    assert course.summary == "<a> from 0.123 at 0 to 0.9 at 1"
-    assert 'aria-label="t: &lt;a&gt; from' in course.__html__()
-    shares = mirrored("m", Axis("x", 0, 2), [0, 1, 2], ("left", "a", [0.8, 0.2]), ("right", "b", [0.1, 0.9]))
-    assert shares.summary == "most left customers between 0 and 1; most right customers between 1 and 2"
-    assert lines("t", Axis("x", 0, 1), Axis("y", 0, 1), [Line("a", [])]).summary == ""
+X, Y = Axis("x", 0, 20), Axis("y", 0, 1)
+FEW = [(0.0, 0.12345), (0.5, None), (1.0, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("chart", "summary"),
+    [
+        (lines("t", X, Y, [Line("<a>", FEW)]), "<a>: 0.123 at 0, 0.9 at 1"),
+        (lines("t", X, Y, [Line("a", FEW, band=[(1.0, 0.8, 1.0)])]), "a: 0.123 at 0, 0.9 (0.8 to 1) at 1"),
+        (
+            lines("t", X, Y, [Line("a", [(float(at), abs(at - 5) / 20) for at in range(20)])]),
+            "a: from 0.25 at 0, to 0.7 at 19, lowest 0 at 5, highest 0.7 at 19",
+        ),
+        (lines("t", X, Y, [Line("a", []), Line("limit", FEW, dashed=True)]), ""),
+        (over_periods("t", ["w1", "w2"], {"s": [Mark(0.5, 0.4, 0.6), None]}, "y"), "s: 0.5 (0.4 to 0.6) at w1"),
+        (
+            mirrored("t", Axis("x", 0, 2), [0, 1, 2], ("up", "a", [0.8, 0.2]), ("down", "b", [0.0, 1.0])),
+            "up: 80 % from 0 to 1, 20 % from 1 to 2; down: 100 % from 1 to 2",
+        ),
+        (histogram("t", X, [0, 1, 2], [3, 0], unit="answers"), "0 to 1: 3 answers"),
+        (histogram("t", X, [0, 1, 2], [3, 0], [1, 0]), "0 to 1: 4 customers, 1 churned"),
+        (bars("t", {"a": 0.5, "b": 1500.0}, "x", compact, "kept"), "b: 1.5k; a: 0.5"),
+        (columns("t", {"low": 1500}), "low: 1,500"),
+        (
+            intervals("t", [("r", [Mark(0.5, 0.1, 0.9), Mark(0.7, style="b")])], Y, [("one", "a"), ("two", "b")]),
+            "r: one 0.5 (0.1 to 0.9), two 0.7",
+        ),
+        (heatmap("t", ["r"], ["c", "d"], [[1.0, -0.5]]), "r: from -0.50 (d) to 1.00 (c)"),
+        (scatter("t", X, Y, [(0, 0), (1, 1)], [(0.0, 0.1), (1.0, 0.2)]), "2 dots; their middle: 0.1 at 0, 0.2 at 1"),
+    ],
+)
+def test_a_chart_says_its_figures_in_words(chart, summary):
+    assert chart.summary == summary
+    label = f't: {escape(summary)}"' if summary else 't"'
+    assert f'aria-label="{label}' in chart.__html__()
+    assert summary in parse(chart).get("aria-label")
 
 
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)

@@ -180,7 +180,7 @@ def draw_calls(page: Calls) -> dict[str, Chart]:
         charts["profit"] = lines("Expected profit by list size, with its 95 % interval", x, y, [line], marks)
     if page.counts:
         axis = Axis("churn probability", 0.0, 1.0)
-        charts["risk"] = histogram("Customers by risk", axis, page.edges, page.counts, [0] * len(page.counts))
+        charts["risk"] = histogram("Customers by risk", axis, page.edges, page.counts)
     if page.importance:
         charts["importance"] = bars(
             "Importance of features", dict(page.importance[:12]), "log-odds, mean of its size", "{:.3g}".format, "a"

@@ -29,12 +29,21 @@ _VOLUME = """
   quantile_cont(latency_us, [0.5, 0.95, 0.99])[2] / 1000 AS p95_ms,
   quantile_cont(latency_us, [0.5, 0.95, 0.99])[3] / 1000 AS p99_ms
 """  # the same aggregate three times is computed once
-_REQUESTS = f"""{_VOLUME},
+_REFUSALS = f"""
   CAST(coalesce(sum(refused_requests), 0) AS BIGINT) AS refused,
-  CAST(coalesce(sum(refused_requests) FILTER (cause IN {FAULTS}), 0) AS BIGINT) AS faults,
+  CAST(coalesce(sum(refused_requests) FILTER (cause IN {FAULTS}), 0) AS BIGINT) AS faults
+"""
+_RATES = """
   refused / nullif(refused + requests, 0) AS refused_rate,
   faults / nullif(refused + requests, 0) AS fault_rate
 """
+_REQUESTS = f"{_VOLUME}, {_REFUSALS}, {_RATES}"
+_BETWEEN = f"""
+  SELECT *, {_RATES} FROM
+    (SELECT {_VOLUME} FROM answers WHERE scored_at >= $since AND scored_at < $until),
+    (SELECT {_REFUSALS} FROM (SELECT cause, requests AS refused_requests FROM rejections
+      WHERE until_at >= $since AND until_at < $until))
+"""  # without `_ROWS`, of which every column of the log would be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +139,8 @@ def service_report(connection: duckdb.DuckDBPyConnection, periods: Sequence[Peri
 
 def requests_between(connection: duckdb.DuckDBPyConnection, since: dt.datetime, until: dt.datetime) -> Requests:
     """The figures from one instant (UTC) to before another."""
-    sql = f"SELECT {_REQUESTS} FROM {_ROWS} WHERE instant >= $since AND instant < $until"
     values = {"since": _naive(since), "until": _naive(until)}
-    (row,) = connection.sql(sql, params=values).to_arrow_table().to_pylist()
+    (row,) = connection.sql(_BETWEEN, params=values).to_arrow_table().to_pylist()
     return Requests(**row)
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import uvicorn
@@ -23,11 +23,25 @@ from churn_assets_tests.strategies import ROOT
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WAIT_MS = 20_000
-PHONE, TABLET, WIDE = 390, 1024, 1600
+PHONE, WIDTHS = 390, (390, 768, 1024, 1600)
+PAPER = 717  # pixels of A4 between Chromium's margins
 Scheme = Literal["light", "dark"]
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 # A chart that is drawn by a script is there once its series has come.
 _DRAWN = "() => document.querySelector('.series:not([data-ready])') === null"
+
+_ON_PAPER = """() => {
+  const all = selector => [...document.querySelectorAll(selector)];
+  const is_shown = element => element.checkVisibility() && element.getBoundingClientRect().width > 0;
+  const named = (problem, elements) => elements.map(element => `${problem}: ${element.outerHTML.slice(0, 90)}`);
+  const colour = getComputedStyle(document.body).color.match(/\\d+/g).map(Number);
+  return [
+    ...named('needs a hand', all('header.bar, nav, form, button, canvas, .skip').filter(is_shown)),
+    ...named('is missing', all('main h1, main svg, .scroll table').filter(e => !e.closest('form') && !is_shown(e))),
+    ...named('is cut', all('.scroll table, main svg').filter(e => e.getBoundingClientRect().right > innerWidth)),
+    ...(colour.reduce((sum, part) => sum + part, 0) < 200 ? [] : ['light ink on white paper']),
+  ];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +56,9 @@ def browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[str]:
+def running(settings: Settings, **options: Any) -> Iterator[str]:
     """The address of the dashboard on a free port, served by a thread of this process."""
-    config = uvicorn.Config(visit(settings).dashboard.app, host="127.0.0.1", port=0, log_level="warning")
+    config = uvicorn.Config(visit(settings, **options).dashboard.app, host="127.0.0.1", port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -105,10 +119,25 @@ def violations(page: Page, name: str) -> dict[str, list[str]]:
     }
 
 
-def too_wide(page: Page, width: int) -> bool:
-    """Whether a page is wider than a window of this width."""
-    page.set_viewport_size({"width": width, "height": 900})
-    return bool(page.evaluate("document.documentElement.scrollWidth") > width)
+def too_narrow(page: Page) -> list[int]:
+    """Those of the `WIDTHS` of a window that the page is wider than."""
+    narrow = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        narrow += [width] if page.evaluate("document.documentElement.scrollWidth") > width else []
+    return narrow
+
+
+def unprintable(page: Page) -> list[str]:
+    """What is wrong with a page on paper, also where the screen is dark: controls that nobody can press there, charts
+    and tables that are missing or cut, ink that cannot be read. The page is on a screen afterwards."""
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    page.emulate_media(media="print", color_scheme="dark")
+    problems = [*page.evaluate(_ON_PAPER)]
+    pale = Axe().run(page, options=COLOURS).response["violations"]
+    problems += [f"{v['id']}: {node['html'][:120]}" for v in pale for node in v["nodes"][:3]]
+    page.emulate_media(media="screen", color_scheme="light")
+    return problems
 
 
 def take_picture(page: Page, name: str, folder: Path) -> None:

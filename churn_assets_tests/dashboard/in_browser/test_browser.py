@@ -1,15 +1,21 @@
-"""The pages in Debian's Chromium: accessibility, widths, light and dark, live updates; the pictures of the tour."""
+"""The pages in Debian's Chromium: accessibility, widths, light and dark, paper, live updates; the pictures of the
+tour."""
 
 from __future__ import annotations
 
+import datetime as dt
+import json
+
 import pytest
 
+from churn_assets.access.keys import KeyStore
+from churn_assets.promotion.releases import AbArm, Releases
+from churn_assets.release.policy import CHALLENGER, read_policy
+from churn_assets.release.policy import CHAMPION as CHAMPION_ARM
 from churn_assets.settings import Settings
 from churn_assets_tests.dashboard.in_browser.chromium import (
     PHONE,
-    TABLET,
     WAIT_MS,
-    WIDE,
     Scheme,
     address,
     browser,
@@ -17,38 +23,84 @@ from churn_assets_tests.dashboard.in_browser.chromium import (
     opened,
     running,
     take_picture,
-    too_wide,
+    too_narrow,
+    unprintable,
     violations,
 )
+from churn_assets_tests.dashboard.models.test_release import answered_by_arms, count, judged, scored_by_both
+from churn_assets_tests.dashboard.test_monitoring import changed
 from churn_assets_tests.dashboard.test_pages import PATHS
-from churn_assets_tests.test_home_0_1 import CHAMPION, WAITING
+from churn_assets_tests.test_home_0_1 import CHAMPION, FINGERPRINT, FIRST, WAITING, WINDOWS
 
 __all__ = ["address", "browser"]  # fixtures
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_violates_no_rule_of_accessibility_fits_its_window_and_fetches_from_nowhere_else(browser, address, path):
+CONFIRMATIONS = (f"/models/{FIRST}/roll-back", f"/ab?name_{FIRST}=new&share_{FIRST}=20")
+
+
+@pytest.mark.parametrize("path", [*(page for page, _ in PATHS.values()), *CONFIRMATIONS])
+def test_a_page_violates_no_rule_of_accessibility_fits_window_and_paper_and_fetches_from_nowhere_else(
+    browser, address, path
+):
     with opened(browser, address) as (page, complaints):
-        go(page, f"{address}{PATHS[path][0]}")
+        go(page, f"{address}{path}")
         assert violations(page, path) == {}
-        assert [width for width in (PHONE, TABLET, WIDE) if too_wide(page, width)] == []
+        assert too_narrow(page) == []
+        assert unprintable(page) == []
         assert complaints == []
 
 
-def test_paper_has_the_content_of_a_page_in_dark_ink_and_no_navigation(browser, address):
-    with opened(browser, address, scheme="dark") as (page, complaints):
-        for path in ("/calls", "/monitoring", "/performance"):
-            go(page, f"{address}{path}")
-            page.emulate_media(media="print")
-            for hidden in ("header.bar", "form", "button", ".skip"):
-                assert not any(element.is_visible() for element in page.locator(hidden).all()), (path, hidden)
-            assert page.locator("main h1").is_visible()
-            assert page.locator("main table").first.is_visible()
-            red, green, blue = page.evaluate("getComputedStyle(document.body).color.match(/\\d+/g).map(Number)")
-            assert red + green + blue < 200, "light ink on white paper"
-            assert page.pdf(format="A4").startswith(b"%PDF-")
-            page.emulate_media(media="screen")
+def a_shadow(settings):
+    Releases.of(settings).shadow(WAITING, "ana", "does it agree?")
+    policy = count(settings, {CHALLENGER: (400, 0), CHAMPION_ARM: (400, 0)}, pairs=True)
+    scored_by_both(settings, policy)
+    judged(settings, policy.at + dt.timedelta(minutes=1))
+
+
+def an_ab(settings):
+    Releases.of(settings).ab({"new": AbArm(FIRST, 0.2)}, "ana", "which is better")
+    answered_by_arms(settings, read_policy(settings.home))
+    count(settings, {"new": (40, 0), CHAMPION_ARM: (160, 1)})
+
+
+@pytest.mark.parametrize("begin", [a_shadow, an_ab])
+def test_the_panels_of_a_release_violate_no_rule_and_follow_without_taking_the_focus(browser, settings, begin):
+    begin(settings)
+    with running(settings) as url, opened(browser, url) as (page, complaints):
+        page.clock.install()
+        go(page, f"{url}/models")
+        page.locator("#release td a").first.focus()
+        focused = page.evaluate("document.activeElement.outerHTML")
+        count(settings, dict.fromkeys(("new", CHALLENGER, CHAMPION_ARM), (777, 0)), pairs=begin is a_shadow)
+        page.clock.fast_forward(16_000)
+        page.wait_for_function("() => document.querySelector('#release table').innerText.includes('777')")
+        assert page.evaluate("document.activeElement.outerHTML") == focused
+        assert page.locator(".release svg").count() == 1
+        assert violations(page, "/models") == {}
+        assert too_narrow(page) == []
+        assert unprintable(page) == []
         assert complaints == []
+
+
+def test_outliers_refusals_and_the_sign_in_violate_no_rule(browser, settings):
+    newest = json.loads((settings.monitoring_dir / FINGERPRINT[:12] / f"{WINDOWS:04d}" / "window.json").read_text())
+    changed(
+        settings,
+        f"UPDATE predictions SET x_avgorder = 1e6 WHERE seq = {newest['to_seq']}; "
+        "INSERT INTO rejections SELECT 1, '2026-11-26 09:00', '2026-11-26 09:01', 'w', 'busy', 3, 's'",
+    )
+    found = {}
+    with running(settings) as url, opened(browser, url) as (page, complaints):
+        go(page, f"{url}/monitoring")
+        assert page.get_by_text("training rows 0").count() + page.get_by_text("1e+06").count() > 0
+        found |= violations(page, "/monitoring")
+        assert too_narrow(page) == []
+        KeyStore(settings.home).create("ana", ("view",), None, dt.datetime.now(dt.UTC))
+        page.wait_for_timeout(1100)  # the keys are looked at each second
+        go(page, f"{url}/sign-in")
+        found |= violations(page, "/sign-in")
+        assert complaints == []
+    assert found == {}
 
 
 def test_the_curve_is_drawn_and_times_are_in_the_readers_zone(browser, address):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 
-import duckdb
 import numpy as np
 import pytest
 
@@ -13,11 +12,14 @@ from churn_assets.contract.load import load_contract
 from churn_assets.monitoring.windows import to_json
 from churn_assets.promotion.releases import AbArm, Releases
 from churn_assets.promotion.rollout.guard import ReleaseGuard
-from churn_assets.release.counts import ReleaseCounts, write_counts
+from churn_assets.release.counts import ReleaseCounts, read_counts, write_counts
 from churn_assets.release.policy import CHALLENGER, CHAMPION, read_policy
+from churn_assets.release.replay import ENDING
 from churn_assets.reporting.release.collect import collect_release
 from churn_assets_tests.dashboard.browser import NOW, numbers_in, visit
 from churn_assets_tests.dashboard.models.test_models import WHO, form_of
+from churn_assets_tests.dashboard.named_sources import unlike
+from churn_assets_tests.dashboard.test_monitoring import changed
 from churn_assets_tests.test_home_0_1 import CHAMPION as VERSION
 from churn_assets_tests.test_home_0_1 import FIRST, WAITING
 
@@ -36,6 +38,26 @@ def count(settings, rows, pairs=False):
     policy = read_policy(settings.home)
     write_counts(settings.home, policy.id, "worker-1-abc", counts)
     return policy
+
+
+def arms_of(settings):
+    """The figures of the arms by the counts and the policy's file."""
+    policy = json.loads((settings.home / "policy.json").read_text())
+    counts = read_counts(settings.home, policy["id"])
+    customers = {arm["name"]: counts.arm(arm["name"]).customers for arm in policy["arms"] if arm["weight"]}
+    figures = []
+    for arm in policy["arms"]:
+        own = counts.arm(arm["name"])
+        shares = [total / own.rows for total in (own.called, own.score_sum)] if own.rows else [None, None]
+        share = customers[arm["name"]] / sum(customers.values()) if arm["name"] in customers else None
+        figures.append(
+            {
+                **{"weight": arm["weight"], "share": share, "rows": own.rows, "errors": own.errors},
+                **{"refused": own.refused, "called_share": shares[0], "mean_score": shares[1]},
+                "p99_ms": own.quantile_ms(0.99),
+            }
+        )
+    return figures
 
 
 def judged(settings, now):
@@ -70,12 +92,14 @@ def test_a_canary_shows_steps_shares_and_each_guardrail(settings):
     assert report["message"] in content.text
     assert "about 140 rows" in content.text
     assert set(content.numbers) <= set(numbers_in(visitor.json("/models.json")))
+    named = {"arms": arms_of(settings), "guard": {**report, "version": None}, "rows": 60}
+    assert unlike({name: release[name] for name in named}, named) == []
 
 
 def test_a_shadow_shows_agreement_flips_and_differences(settings):
     visitor = visit(settings)
     visitor.post(*form_of(visitor, WAITING, "shadow"), status=200)
-    count(settings, {CHALLENGER: (400, 0), CHAMPION: (400, 0)}, pairs=True)
+    policy = count(settings, {CHALLENGER: (400, 0), CHAMPION: (400, 0)}, pairs=True)
     pairs = visitor.json("/models.json")["release"]["pairs"]
     assert (pairs["rows"], pairs["flips"], pairs["agreement"], pairs["dropped"]) == (400, 12, 0.97, 3)
     assert pairs["mean_difference"] == 0.01
@@ -85,17 +109,42 @@ def test_a_shadow_shows_agreement_flips_and_differences(settings):
     assert "3 rows found the shadow's queue full" in text
     # From the shadow the same customers go on to a canary, once a person has approved.
     assert f"/models/{WAITING}/canary" in visitor.get("/models").addresses
+    scored_by_both(settings, policy)
+    release, content = visitor.json("/models.json")["release"], visitor.get("/models")
+    report = collect_release(settings, None, NOW)
+    assert release["analysis"] == json.loads(json.dumps(to_json(report.analysis)))
+    assert release["analysis"]["pairs"]["rows"] == 300
+    assert set(content.numbers) <= set(numbers_in(visitor.json("/models.json")))
+    assert unlike(release["arms"], arms_of(settings)) == []
+    assert 'aria-label="Score differences: rows: from' in visitor.client.get("/models").text
+
+
+def scored_by_both(settings, policy):
+    """The published log with 300 answers under this policy that a shadow has scored too."""
+    with_columns_of_releases(
+        settings,
+        f"UPDATE predictions SET policy = '{policy.id}', arm = 'champion', status = 'ok' WHERE seq IN "
+        "(SELECT seq FROM predictions ORDER BY seq DESC LIMIT 300)",
+        "INSERT INTO predictions BY NAME SELECT * REPLACE (seq + 1000000 AS seq, "
+        f"prediction_id || '{ENDING}' AS prediction_id, least(1.0, score * 1.1) AS score, "
+        "score > .2 AS decision, 'challenger' AS arm, true AS shadow) "
+        f"FROM predictions WHERE policy = '{policy.id}'",
+    )
 
 
 def answered_by_arms(settings, policy):
     """The published log as if its answers had been given under this policy."""
-    published = settings.warehouse_dir / "published.duckdb"
-    published.chmod(0o644)
-    with duckdb.connect(str(published)) as log:
-        log.execute("ALTER TABLE predictions ADD COLUMN test BOOLEAN")  # release 0.1 had none
-        log.execute("ALTER TABLE predictions ADD COLUMN shadow BOOLEAN")
-        log.execute("UPDATE predictions SET policy = ?, arm = 'champion', status = 'ok'", [policy.id])
-        log.execute("UPDATE predictions SET arm = 'new', model_version = ? WHERE seq % 5 = 0", [FIRST])
+    with_columns_of_releases(
+        settings,
+        f"UPDATE predictions SET policy = '{policy.id}', arm = 'champion', status = 'ok'",
+        f"UPDATE predictions SET arm = 'new', model_version = '{FIRST}' WHERE seq % 5 = 0",
+    )
+
+
+def with_columns_of_releases(settings, *changes):
+    """Change the published log, which release 0.1 wrote without the columns of releases."""
+    added = (f"ALTER TABLE predictions ADD COLUMN {name} BOOLEAN" for name in ("test", "shadow"))
+    changed(settings, "; ".join((*added, *changes)))
 
 
 def test_an_ab_shows_what_the_command_says_of_its_arms(settings):
@@ -113,9 +162,11 @@ def test_an_ab_shows_what_the_command_says_of_its_arms(settings):
     ]
     assert (policy.by, policy.why) == ("Ana", "read the verdict")
     answered_by_arms(settings, policy)
+    count(settings, {"new": (40, 0), CHAMPION: (160, 1)})
     shown = visitor.json("/models.json")["release"]["analysis"]
     report = collect_release(settings, None, NOW)
     assert shown == json.loads(json.dumps(to_json(report.analysis)))
+    assert unlike(visitor.json("/models.json")["release"]["arms"], arms_of(settings)) == []
     assert {each["measure"] for each in shown["comparison"]["differences"]} >= {"called", "score"}
     assert shown["comparison"]["ratios"][0]["mismatch"] is False
     content = visitor.get("/models")

@@ -52,20 +52,23 @@ DAYS = (1, 7, 30)
 MOST_WINDOWS = 60  # newest ones of the timeline
 MOST_EVENTS = 50  # newest ones of the table of drift
 FEW_COLUMNS = 12  # whose distributions are shown unless all are asked for
+# As the drift report has the scores of all: of customers whom the window's model has scored last.
 _SCORES = f"""
-    SELECT count(*), avg(score), avg(decision::INT) FROM (
-        SELECT arg_max(score, seq) AS score, arg_max(decision, seq) AS decision FROM answers
+    SELECT count(*), avg(newest.score), avg(newest.decision::INT) FROM (
+        SELECT arg_max(struct_pack(score, decision, model_version), seq) AS newest FROM answers
         WHERE {{rows}} AND {{where}} GROUP BY {WHO})
+    WHERE newest.model_version = $scorer
 """
 
 
 @dataclass(frozen=True)
 class WindowEntry:
     """A window of the timeline with the status of both reports; `drifted` are columns, `accepted` by whom a broken one
-    was accepted, "" for nobody."""
+    was accepted, "" for nobody. Scores are of the `scored` customers whom the window's model has scored last."""
 
     window: int
     customers: int
+    scored: int
     first_at: str
     last_at: str
     quality: str
@@ -110,7 +113,8 @@ class DriftEvent:
 
 @dataclass(frozen=True)
 class WindowScore:
-    """The scores of the customers of a window that count: their number, mean, and share predicted to churn."""
+    """The scores of the customers of a window that count and that its model has scored last: their number, mean, and
+    share predicted to churn."""
 
     window: int
     customers: int
@@ -277,6 +281,7 @@ def _entry(sources: Sources, window: Window, quality: WindowQuality | None, drif
     return WindowEntry(
         window=window.window,
         customers=window.customers,
+        scored=window.customers - (drift.scored_by_others if drift else 0),
         first_at=window.first_scored_at,
         last_at=window.last_scored_at,
         quality=quality.status if quality else "unknown",
@@ -417,12 +422,17 @@ def _scores(
 ) -> tuple[WindowScore, ...]:
     """By window: as its report has them, or of the log where not all customers count."""
     if not selection.column:
-        return tuple(WindowScore(e.window, e.customers, e.mean_score, e.positive_share) for e in entries)
+        return tuple(WindowScore(e.window, e.scored, e.mean_score, e.positive_share) for e in entries)
     where, values = Selection("", selection.column, selection.level).where()
+    scorers = {entry.window: entry.model_version for entry in entries}
 
     def question(connection: duckdb.DuckDBPyConnection) -> list[WindowScore]:
-        asked = (_SCORES.format(rows=rows_of(window), where=where) for window in windows)
-        rows = (connection.execute(sql, values).fetchall()[0] for sql in asked)
-        return [WindowScore(window.window, *row) for window, row in zip(windows, rows, strict=True)]
+        scores = []
+        for window in windows:
+            sql = _SCORES.format(rows=rows_of(window), where=where)
+            row = connection.execute(sql, {**values, "scorer": scorers[window.window]}).fetchall()[0]
+            scores.append(WindowScore(window.window, *row))
+        return scores
 
-    return tuple(sources.log.ask(("scores by window", tuple(windows), where, *values.values()), question) or ())
+    key = ("scores by window", tuple(windows), tuple(scorers.items()), where, *values.values())
+    return tuple(sources.log.ask(key, question) or ())

@@ -132,8 +132,7 @@ def draw_service(service: ServiceFigures, now: dt.datetime) -> dict[str, Chart]:
         shown = max((i for i, count in enumerate(counts) if count), default=0) + 2
         edges, counts = edges[: shown + 1], counts[:shown]
         axis = Axis("milliseconds", 0.0, edges[-1])
-        chart = histogram("Latency", axis, edges[: len(counts) + 1], counts, [0] * len(counts))
-        charts["latency"] = chart
+        charts["latency"] = histogram("Latency", axis, edges[: len(counts) + 1], counts, unit="answers")
     return charts
 
 
