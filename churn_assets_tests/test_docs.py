@@ -494,10 +494,10 @@ def test_every_benchmark_is_told_of_is_run_once_and_has_a_result():
     scripts = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
     assert set(re.findall(r"^\| `python -m benchmarks\.(\w+)", table, re.M)) == scripts
     longer = {
-        "api_schema", "attack", "daemon", "events_kills", "gate_power", "inference_clients", "kill_rounds", "mlflow_serve",
-        "mutation", "orphans", "protocol", "public_tables", "release_guardrails", "release_labels", "release_rollback",
-        "release_routing", "release_story", "scenarios", "serving_faults", "serving_soak", "swaps", "tables",
-        "two_checkouts",
+        "api_schema", "attack", "daemon", "events_kills", "gate_power", "inference_clients", "kill_rounds",
+        "mlflow_serve", "mutation", "orphans", "protocol", "public_tables", "release_guardrails", "release_labels",
+        "release_rollback", "release_routing", "release_story", "scenarios", "serving_faults", "serving_soak", "swaps",
+        "tables", "two_checkouts",
     }  # fmt: skip
     assert sorted(SCRIPTS) == sorted(scripts - longer)
     assert set(sections_of((folder / "RESULTS.md").read_text(encoding="utf-8"))) == scripts
