@@ -57,8 +57,8 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = [part for option in self._options for part in ("-c", option)]
-        place = ("-D", self.data, "-h", "127.0.0.1", "-p", str(self.port), "-k", "")
-        command = [self._binaries / "postgres", *place, *options]
+        place = ("-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port), "-k", "")
+        command = [str(self._binaries / "postgres"), *place, *options]
         with (self.data.parent / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_account())
         end = time.monotonic() + 60
@@ -107,7 +107,7 @@ class Server:
         self._empty.append(name)
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [self._binaries / program, *map(str, arguments)]
+        command = [str(self._binaries / program), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_account())
         assert done.returncode == 0, done.stderr
 
