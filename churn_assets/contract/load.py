@@ -105,7 +105,7 @@ def _table(place: str, table: object, cls: type[T]) -> T:
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
     _known(place, table, [f.name for f in fields])
     _has(place, table, [f.name for f in fields if f.default is dataclasses.MISSING])
-    hints = _hints(typing.cast(type, cls))  # `type[T]` is no Hashable to mypy
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     read = {key: _cell if key in _AS_TEXT else _value for key in table}
     return cls(**{key: read[key](place, key, value, hints[key]) for key, value in table.items()})
 
