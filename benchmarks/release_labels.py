@@ -151,6 +151,10 @@ def _sums_at(values: Floats, sizes: npt.NDArray[np.int64]) -> Sums:
     return Sums(sizes.astype(np.float64), total, squares)
 
 
+def _shown(ends: Outcome, releases: int) -> str:
+    return describe(ends.rolled_back, releases).replace("requests", "labels of the challenger")
+
+
 def main() -> None:
     releases = int(sys.argv[1]) if len(sys.argv) > 1 else RELEASES
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else SEED
@@ -159,7 +163,7 @@ def main() -> None:
         ("shadow", shadows(releases, Model(), seed, EQUAL_LABELS)),
         ("canary of 25%", canaries(releases, Model(), seed + 1, EQUAL_LABELS, 0.25)),
     ):
-        shown = describe(ends.rolled_back, releases)
+        shown = _shown(ends, releases)
         print(f"equal, {name}, {EQUAL_LABELS:,} labels: rolled back {shown}; aim at most 5 %", flush=True)
         print(f"equal, {name}: limits of 0 would roll back {ends.strict.mean():.1%}; aim at most 5 %", flush=True)
     faults = {
@@ -171,8 +175,7 @@ def main() -> None:
             ("shadow", shadows(few, model, seed + 10 * number + 2, MOST_LABELS)),
             ("canary of 25%", canaries(few, model, seed + 10 * number + 3, MOST_LABELS, 0.25)),
         ):
-            shown = describe(ends.rolled_back, few).replace("requests", "labels of the challenger")
-            print(f"{name}, {kind}: rolled back {shown}; crossed first: {ends.checks}", flush=True)
+            print(f"{name}, {kind}: rolled back {_shown(ends, few)}; crossed first: {ends.checks}", flush=True)
     print(f"{time.monotonic() - start:.0f} s", flush=True)
 
 
