@@ -161,23 +161,29 @@ def names_of_group(name: str) -> list[str]:
     return [
         each
         for entry in GROUPS[name]
-        for each in (names_of_group(entry["include-group"]) if isinstance(entry, dict) else [entry])
+        for each in (names_of_group(entry["include-group"]) if isinstance(entry, dict) else names_of([entry]))
     ]
+
+
+def names_of(requirements: list[str]) -> list[str]:
+    return [canonicalize_name(Requirement(text).name) for text in requirements]
+
+
+REQUIRED = set(names_of(PYPROJECT["project"]["dependencies"]))
+FOR_EVENTS = set(names_of(PYPROJECT["project"]["optional-dependencies"]["events"]))  # the image has this extra
 
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_what_an_image_installs_is_a_dependency_and_pinned(name):
-    required = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
     listed = [entry for entry in GROUPS[name] if isinstance(entry, str)]
     assert listed == sorted(listed)
-    assert set(names_of_group(name)) <= required | {"xgboost-cpu"}
+    assert set(names_of_group(name)) <= REQUIRED | FOR_EVENTS | {"xgboost-cpu"}
     assert set(names_of_group(name)) <= set(pins())
 
 
 def test_the_pipeline_installs_every_dependency():
-    required = {canonicalize_name(Requirement(text).name) for text in PYPROJECT["project"]["dependencies"]}
     # The build of XGBoost without a GPU has the same module.
-    assert required - set(names_of_group("pipeline")) == {"xgboost"}
+    assert (REQUIRED | FOR_EVENTS) - set(names_of_group("pipeline")) == {"xgboost"}
 
 
 # -- nothing of this machine -------------------------------------------------------------------------
