@@ -29,12 +29,15 @@ BASE = "localhost/churn-base"
 # What python:3.11-slim-bookworm has beyond Debian's essential packages, as far as anything here uses it.
 BASE_PACKAGES = ("ca-certificates", "libstdc++6", "python3.11", "python3.11-venv", "python3-minimal")
 
-# In the new namespaces: the root read-only, /tmp and the mounts (outside:inside) writable, then the command.
+# In the new namespaces: this machine's hosts, as engines give them, the root read-only, /tmp and the mounts
+# (outside:inside) writable, then the command.
 _ENTER = """
 set -e
 hostname "$NAME"
 mount --make-rprivate /
 mount --bind "$IMAGE" "$IMAGE"
+touch "$IMAGE/etc/hosts"
+mount --bind /etc/hosts "$IMAGE/etc/hosts"
 mount -o remount,bind,ro "$IMAGE"
 mount -t proc proc "$IMAGE/proc"
 mount --rbind /dev "$IMAGE/dev"

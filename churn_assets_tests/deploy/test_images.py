@@ -145,7 +145,8 @@ def test_the_account_may_write_only_its_home_and_tmp(image, tmp_path):
 def test_the_same_sources_make_the_same_image(build, service):
     again = build.build("service", "--no-cache", name="churn-service-again")
     assert again.layers == service.layers
-    assert again.config == service.config
+    named = {"Hostname": ""}  # buildah writes the name of the container that it was built in
+    assert again.config | named == service.config | named
 
 
 def test_the_service_is_not_reachable_without_a_key(service, tmp_path):
