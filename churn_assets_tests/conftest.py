@@ -41,11 +41,17 @@ def postgresql() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture
+def database_url(postgresql: Server) -> Iterator[str]:
+    """The URL of an empty database."""
+    with postgresql.database() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Where a store lies: a file that is not there yet, then an empty database."""
     if request.param == "sqlite":
         yield tmp_path / "home" / "store.db"
         return
-    with request.getfixturevalue("postgresql").database() as url:
-        yield Database(url)
+    yield Database(request.getfixturevalue("database_url"))

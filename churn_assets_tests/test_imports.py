@@ -7,6 +7,8 @@ from functools import cache
 
 import pytest
 
+from churn_assets_tests.strategies import ROOT
+
 HEAVY = {"pandas", "sklearn", "torch", "xgboost", "mlflow", "matplotlib", "dagster", "bentoml", "evidently", "scipy"}
 
 _LOADED = """
@@ -72,3 +74,10 @@ def test_the_definitions_load_no_training_library():
 
 def test_the_command_line_answers_without_a_heavy_library():
     assert loaded_by("churn_assets.cli.app") & HEAVY == set()
+
+
+def test_a_ledger_is_that_of_the_settings_except_where_file_and_database_are_compared():
+    """`Ledger.of` finds a database; the home's file is an empty ledger where a database has it."""
+    package = ROOT / "churn_assets"
+    of_files = {str(p.relative_to(package)) for p in package.rglob("*.py") if "ledger_path)" in p.read_text("utf-8")}
+    assert of_files == {"cli/database.py", "doctor.py", "promotion/ledger/store.py"}

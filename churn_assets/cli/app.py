@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from churn_assets.cli import contract, data, generate, home, models, promotion
+from churn_assets.cli import home, models, promotion
 from churn_assets.cli.alerts import alerts_app
 from churn_assets.cli.database import database_app
 from churn_assets.cli.events import events_app
@@ -15,6 +15,7 @@ from churn_assets.cli.log import contacts_app, feedback_app, log_app
 from churn_assets.cli.release import release_app
 from churn_assets.cli.run import command as run
 from churn_assets.cli.run.interrupt import raise_on_interrupt
+from churn_assets.cli.tables import contract, data, generate
 from churn_assets.cli.terminal.console import plain_errors
 from churn_assets.synthetic import register_generated_source
 

@@ -67,7 +67,7 @@ class ReportSource:
                     self._collect_window(path, positions, batch)
                     self._read_at[path] = changed_at
         with contextlib.suppress(ChurnError):
-            for challenger in Ledger(self._settings.ledger_path).challengers():
+            for challenger in Ledger.of(self._settings).challengers():
                 self._collect_gate(challenger, positions, batch)
 
     def _collect_window(self, path: Path, positions: Positions, batch: Batch) -> None:

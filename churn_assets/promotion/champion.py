@@ -19,6 +19,8 @@ from churn_assets.promotion.pointer import Champion, ChampionPointer, read_champ
 from churn_assets.promotion.records import Move, MoveKind
 from churn_assets.promotion.rollout.policies import Policies
 from churn_assets.promotion.rollout.status import minute
+from churn_assets.release.policy import read_policy
+from churn_assets.settings import Settings
 from churn_assets.storage.sealed import verified_bundle_hash, verify
 
 _NONE_BEFORE = (
@@ -242,3 +244,23 @@ def champions_in_line(done: Sequence[Move]) -> list[str]:
         elif not line or line[-1] != move.to.version:
             line.append(move.to.version)
     return line
+
+
+def models_in_use(settings: Settings) -> dict[str, str]:
+    """Versions and what each is used for: the champion, models of the release that runs, challengers that wait, and
+    the champion before, to which a rollback goes. Raises PointerCorrupt, PolicyCorrupt or LedgerCorrupt: what cannot be
+    read may name a model."""
+    uses: dict[str, str] = {}
+    champion, policy = read_champion(settings.home), read_policy(settings.home)
+    if champion is not None:
+        uses[champion.version] = "champion"
+    if policy is not None:
+        for arm in policy.arms:
+            uses.setdefault(arm.version, f"{policy.kind} {arm.name}")
+    ledger = Ledger.of(settings)
+    for challenger in ledger.challengers("waiting_gate", "waiting_approval", "approved"):
+        uses.setdefault(challenger.version, "challenger")
+    former = [v for v in champions_in_line(ledger.moves("done")) if champion is None or v != champion.version]
+    if former:
+        uses.setdefault(former[-1], "champion before")
+    return uses

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from churn_assets.data.versions.manifest import Manifest
 from churn_assets.data.versions.store import TableStore
-from churn_assets.promotion.models_in_use import models_in_use
+from churn_assets.promotion.champion import models_in_use
 from churn_assets.reproduction.record import TrainingRecord, read_records
 from churn_assets.settings import Settings
 
@@ -33,7 +33,7 @@ def users_of(records: Mapping[str, TrainingRecord]) -> dict[str, list[str]]:
 
 def plan_removal(settings: Settings, newest: int | None = None) -> Removal:
     """What `newest` versions of each table (None: those of the settings) leave to remove. Raises what
-    `promotion.models_in_use` raises: a model may be in use that cannot be read."""
+    `promotion.champion.models_in_use` raises: a model may be in use that cannot be read."""
     store = TableStore(settings.tables_dir)
     versions = store.versions()
     needed = _needed(settings, versions, settings.data_versions if newest is None else newest)

@@ -7,8 +7,10 @@ tested against a real broker in `deploy/`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from confluent_kafka import Producer
 
@@ -29,6 +31,30 @@ def mock_cluster() -> Iterator[KafkaSettings]:
         yield kafka
     finally:
         del owner
+
+
+class Worker(Protocol):
+    """A relay or a consumer."""
+
+    def run(self) -> None: ...
+
+
+W = TypeVar("W", bound=Worker)
+
+
+@contextmanager
+def running(make: Callable[[threading.Event], W]) -> Iterator[W]:
+    """A worker that runs in the block; `make` gives it what stops it."""
+    stop = threading.Event()
+    worker = make(stop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def ids_in(kafka: KafkaSettings, topic: str | None = None) -> list[str]:

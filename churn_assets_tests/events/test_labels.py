@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from churn_assets.prediction_log.segment import OPEN
 from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.prediction_log.warehouse.read import read_lines
 from churn_assets.settings import KafkaSettings
-from churn_assets_tests.events.mock_cluster import mock_cluster
+from churn_assets_tests.events.mock_cluster import mock_cluster, running
 from churn_assets_tests.events.test_relay import wait
 from churn_assets_tests.events.transactions import read_topic
 from churn_assets_tests.prediction_log.home import STORE, feedback, settings, write
@@ -103,18 +102,8 @@ def kafka() -> Iterator[KafkaSettings]:
         yield known
 
 
-@contextmanager
-def consuming(home: Path, kafka: KafkaSettings) -> Iterator[LabelConsumer]:
-    stop = threading.Event()
-    consumer = LabelConsumer(settings(home), kafka, stop, print)
-    thread = threading.Thread(target=consumer.run)
-    thread.start()
-    try:
-        yield consumer
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
+def consuming(home: Path, kafka: KafkaSettings) -> AbstractContextManager[LabelConsumer]:
+    return running(lambda stop: LabelConsumer(settings(home), kafka, stop, print))
 
 
 def send(kafka: KafkaSettings, *values: object) -> None:

@@ -15,8 +15,10 @@ from churn_assets.events.outbox import Batch
 from churn_assets.events.positions import Positions, apply
 from churn_assets.events.reports import ReportSource
 from churn_assets.prediction_log.records import encode_line
+from churn_assets.promotion.ledger import Ledger
 from churn_assets.settings import KafkaSettings, Settings
 from churn_assets_tests.prediction_log.home import prediction
+from churn_assets_tests.promotion.homes import AT, verdict
 from churn_assets_tests.strategies import ROOT
 from churn_assets_tests.test_home_0_1 import unpack
 
@@ -102,6 +104,15 @@ def test_drift_outliers_and_verdicts_of_a_home_are_sent_once(settings):
     ids = [message["event_id"] for _, message in messages]
     assert len(ids) == len(set(ids))
     assert collect(settings, positions) == []
+
+
+def test_verdicts_of_a_ledger_in_a_database_are_sent(tmp_path, database_url):
+    home = Settings.from_environ({"CHURN_HOME": str(tmp_path), "CHURN_DATABASE_URL": database_url}, ROOT)
+    ledger = Ledger.of(home)
+    ledger.add_challenger("v2", "bundles/v2", "aa", None, None, AT)
+    ledger.record_verdict("v2", verdict("v2"), needs_person=True, at=AT)
+    ((topic, message),) = collect(home, {})
+    assert (topic, message["challenger"]) == (KAFKA.gate, "v2")
 
 
 def test_each_status_of_a_challenger_is_an_event(settings):

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from churn_assets.events.status import describe_relay, read_relay_status
 from churn_assets.exporter.collector import exposition
 from churn_assets.settings import KafkaSettings
 from churn_assets_tests.events.kills import free_port
-from churn_assets_tests.events.mock_cluster import ids_in, mock_cluster
+from churn_assets_tests.events.mock_cluster import ids_in, mock_cluster, running
 from churn_assets_tests.exporter.scraped import Scrape
 from churn_assets_tests.prediction_log.home import prediction, settings, write
 from churn_assets_tests.strategies import ROOT
@@ -44,18 +44,8 @@ def message(kafka: KafkaSettings, own_id: str) -> Message:
     return Message(kafka.predictions, b"customer", json.dumps({"prediction_id": own_id}).encode())
 
 
-@contextmanager
-def running(home: Path, kafka: KafkaSettings, lines: list[str]) -> Iterator[Relay]:
-    stop = threading.Event()
-    relay = Relay(settings(home), kafka, stop, lines.append)
-    thread = threading.Thread(target=relay.run)
-    thread.start()
-    try:
-        yield relay
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
+def relaying(home: Path, kafka: KafkaSettings, lines: list[str]) -> AbstractContextManager[Relay]:
+    return running(lambda stop: Relay(settings(home), kafka, stop, lines.append))
 
 
 def wait(until, limit_s: float = 20.0):
@@ -87,10 +77,10 @@ def test_a_relay_that_starts_again_goes_on_where_the_last_one_ended(kafka, tmp_p
     own, lines = replace(kafka, name="again", predictions="ml.predictions-again"), list[str]()
     Clients(own).producer().list_topics(own.predictions, timeout=10)
     write(settings(tmp_path), "s1", *(prediction(f"a{i}") for i in range(20)))
-    with running(tmp_path, own, lines):
+    with relaying(tmp_path, own, lines):
         wait(lambda: len(ids_in(own)) == 20)
     write(settings(tmp_path), "s2", *(prediction(f"b{i}") for i in range(5)))
-    with running(tmp_path, own, lines) as relay:
+    with relaying(tmp_path, own, lines) as relay:
         wait(lambda: len(ids_in(own)) == 25)
         wait(lambda: relay.status.produced)
         with pytest.raises(HomeBusy, match=r"^process \d+ relays the events of .+ already, expected at most one"):
@@ -115,7 +105,7 @@ def test_a_relay_without_a_broker_waits_says_so_once_and_its_lag_grows(tmp_path)
     gone = KafkaSettings(servers=f"127.0.0.1:{free_port()}")
     write(settings(tmp_path), "s1", prediction("a", scored_at="2026-11-21T10:00:00+00:00"))
     lines: list[str] = []
-    with running(tmp_path, gone, lines) as relay:
+    with relaying(tmp_path, gone, lines) as relay:
         wait(lambda: relay.status.problem, 30)
     [line] = lines
     assert re.match(

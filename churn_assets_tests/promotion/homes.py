@@ -81,10 +81,10 @@ def moves(
     clock: Callable[[], datetime] = lambda: AT,
 ) -> ChampionMoves:
     """The moves of a home's champion, at the instant AT."""
-    ledger, pointer = ledger or Ledger(settings.ledger_path), pointer or ChampionPointer(settings.home)
+    ledger, pointer = ledger or Ledger.of(settings), pointer or ChampionPointer(settings.home)
     return ChampionMoves(settings.bundles_dir, ledger, pointer, clock)
 
 
 def history(settings: Settings) -> list[Move]:
     """Every move of a home's champion, oldest first."""
-    return list(Ledger(settings.ledger_path).moves())
+    return list(Ledger.of(settings).moves())

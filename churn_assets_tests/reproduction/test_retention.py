@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import pyarrow as pa
@@ -9,8 +10,8 @@ import pytest
 
 from churn_assets.data.versions.store import TableStore
 from churn_assets.errors import PointerCorrupt, PolicyCorrupt, TableNotKept
+from churn_assets.promotion.champion import models_in_use
 from churn_assets.promotion.ledger import Ledger
-from churn_assets.promotion.models_in_use import models_in_use
 from churn_assets.promotion.pointer import POINTER
 from churn_assets.release.policy import Policy, PolicyArm, write_policy
 from churn_assets.reproduction.record import (
@@ -31,7 +32,10 @@ HERE = Environment("code", "3.11", {"numpy": "1"}, "x86_64", ["avx2"], {})
 @pytest.fixture
 def home(tmp_path):
     """Six models, each trained on tables of its own, the raw ones kept first: (settings, models, record by model)."""
-    settings, models = home_with(tmp_path, 6)
+    return trained(*home_with(tmp_path, 6))
+
+
+def trained(settings, models):
     store, records = TableStore(settings.tables_dir), {}
     for number, model in enumerate(models):
         now = AT + dt.timedelta(days=number)
@@ -62,7 +66,7 @@ def test_tables_of_models_in_use_stay_whatever_their_age(home):
     step = moves(settings)
     for model in models[:3]:
         step.move(champion(model), "first", "ana", "better")
-    Ledger(settings.ledger_path).add_challenger(models[3], f"bundles/{models[3]}", "aa", None, None, AT)
+    Ledger.of(settings).add_challenger(models[3], f"bundles/{models[3]}", "aa", None, None, AT)
     assert models_in_use(settings) == {models[2]: "champion", models[1]: "champion before", models[3]: "challenger"}
     assert apply_removal(settings, 0).freed_bytes > 0
     assert kept_models(settings, records) == set(models[1:4])
@@ -72,6 +76,17 @@ def test_tables_of_models_in_use_stay_whatever_their_age(home):
     )
     write_policy(settings.home, Policy("1", "ab", arms, "salt", "ana", "why", AT))
     assert models_in_use(settings)[models[4]] == "ab challenger"
+
+
+def test_models_of_a_ledger_in_a_database_are_in_use(tmp_path, database_url):
+    settings, models = home_with(tmp_path, 4)
+    settings, models, records = trained(dataclasses.replace(settings, database_url=database_url), models)
+    step = moves(settings)
+    for model in models[:2]:
+        step.move(champion(model), "first", "ana", "better")
+    Ledger.of(settings).add_challenger(models[2], f"bundles/{models[2]}", "aa", None, None, AT)
+    apply_removal(settings, 0)
+    assert kept_models(settings, records) == set(models[:3])
 
 
 def test_the_newest_of_each_table_stay_and_what_would_go_is_said_first(home):

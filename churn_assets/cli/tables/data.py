@@ -27,7 +27,7 @@ def data_log(
     """List every kept version, the newest first: when, rows, bytes that it added, source, and models that use it."""
     settings = settings_of(home)
     from churn_assets.data.versions.store import TableStore
-    from churn_assets.promotion.models_in_use import models_in_use
+    from churn_assets.promotion.champion import models_in_use
     from churn_assets.reproduction.record import read_records
     from churn_assets.reproduction.retention import users_of
 

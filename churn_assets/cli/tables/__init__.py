@@ -1,0 +1,1 @@
+"""Commands about customer tables: their contract, kept versions, generated ones."""
