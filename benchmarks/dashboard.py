@@ -185,7 +185,7 @@ def started(settings: Settings) -> Iterator[tuple[str, psutil.Process]]:
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{url}/livez")
                 break
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two attempts to reach a server that starts
         yield url, psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -211,7 +211,7 @@ def measure_first_page(settings: Settings, rounds: int) -> None:
             with started(settings) as (url, process):
                 for name in names:
                     if name == names[1]:
-                        time.sleep(15)
+                        time.sleep(15)  # for the follower to prepare the pages, of which no page says that it has
                     context, before = browser.new_context(), cpu_s(process)
                     page = context.new_page()
                     page.goto(url)

@@ -171,9 +171,7 @@ def serve(
     from churn_assets.access.keyring import check_address
     from churn_assets.serving.server.process import SERVICE, check_grpc_port, check_port
 
-    for name, value in (("CHURN_PORT", port), ("CHURN_HOST", host), ("CHURN_WORKERS", workers)):
-        if value is not None:
-            os.environ[name] = str(value)
+    _into_environ(CHURN_PORT=port, CHURN_HOST=host, CHURN_WORKERS=workers)
     serving = ServingSettings.from_environ(os.environ)
     check_port(serving.host, serving.port)
     check_grpc_port(serving.host, serving.port, serving.grpc_port)
@@ -214,6 +212,11 @@ def _isolate_service(settings: Settings, serving: ServingSettings) -> Path:
     if (PACKAGE_PARENT / "pyproject.toml").is_file():  # a checkout need not be installed
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environ.get("PYTHONPATH")]))
     return folder
+
+
+def _into_environ(**options: str | int | None) -> None:
+    """Options that were given, in place of the settings with these names: a server's processes read those."""
+    os.environ.update({name: str(value) for name, value in options.items() if value is not None})
 
 
 def _announce(settings: Settings, text: str) -> None:
@@ -269,9 +272,7 @@ def dashboard(
     from churn_assets.dashboard.process import run_dashboard
     from churn_assets.serving.server.process import check_port
 
-    for name, value in (("CHURN_DASHBOARD_PORT", port), ("CHURN_HOST", host)):
-        if value is not None:
-            os.environ[name] = str(value)
+    _into_environ(CHURN_DASHBOARD_PORT=port, CHURN_HOST=host)
     own = DashboardSettings.from_environ(os.environ)
     check_port(own.host, own.port)
     scheme = "https" if own.tls_cert else "http"
@@ -296,9 +297,7 @@ def metrics(
     if once:
         typer.echo(exposition(HomeCollector(settings, os.environ))[0], nl=False)
         return
-    for name, value in (("CHURN_METRICS_PORT", port), ("CHURN_HOST", host)):
-        if value is not None:
-            os.environ[name] = str(value)
+    _into_environ(CHURN_METRICS_PORT=port, CHURN_HOST=host)
     own = MetricsSettings.from_environ(os.environ)
     check_port(own.host, own.port)
     scheme = "https" if own.tls_cert else "http"

@@ -27,7 +27,7 @@ from churn_assets.storage.lock import file_lock
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 PAGE_SESSIONS = 3  # of each of the page's three storages, beyond the one that stays open; Dagster's default is 20
 # Storage of a home with CHURN_DATABASE_URL. The three of one storage each are what older code asks for.
-_STORAGE = {"module_name": "churn_assets.defs.database", "class_name": "HomeStorage", "config_yaml": "{}"}
+_STORAGE = {"module_name": "churn_assets.defs.runs.storage", "class_name": "HomeStorage", "config_yaml": "{}"}
 _DATABASE = {
     "storage": ConfigurableClassData(**_STORAGE),
     **{

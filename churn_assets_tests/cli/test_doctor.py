@@ -68,19 +68,20 @@ def test_a_deployment_in_order_has_no_fault_and_is_not_changed(home):
     assert sorted(path.name for path in home.rglob("*")) == before
 
 
-def test_a_database_is_looked_at_and_files_that_were_not_copied_to_it_are_named(home, postgresql):
-    with postgresql.database() as url:
-        found = {
-            check.status: check.message for check in checks(home, CHURN_DATABASE_URL=url) if "Postg" in check.message
-        }
-        assert found["ok"].startswith("PostgreSQL 1")
-        Ledger(home / "ledger.db").add_challenger("v2", "bundles/v2", "aa", None, None, NOW)
-        (missing,) = faults(home, CHURN_DATABASE_URL=url)
-        assert "ledger.db has rows that were not copied to postgresql://…@127.0.0.1:" in missing.line
-        assert "s3cret" not in missing.line
-        assert missing.remedy.endswith("then: churn database copy")
-        assert churn("database", "copy", home=home, CHURN_DATABASE_URL=url).returncode == 0
-        assert faults(home, CHURN_DATABASE_URL=url) == []
+def test_a_database_is_looked_at_and_files_that_were_not_copied_to_it_are_named(home, database_url):
+    found = {
+        check.status: check.message
+        for check in checks(home, CHURN_DATABASE_URL=database_url)
+        if "Postg" in check.message
+    }
+    assert found["ok"].startswith("PostgreSQL 1")
+    Ledger(home / "ledger.db").add_challenger("v2", "bundles/v2", "aa", None, None, NOW)
+    (missing,) = faults(home, CHURN_DATABASE_URL=database_url)
+    assert "ledger.db has rows that were not copied to postgresql://…@127.0.0.1:" in missing.line
+    assert "s3cret" not in missing.line
+    assert missing.remedy.endswith("then: churn database copy")
+    assert churn("database", "copy", home=home, CHURN_DATABASE_URL=database_url).returncode == 0
+    assert faults(home, CHURN_DATABASE_URL=database_url) == []
 
 
 def test_a_database_that_is_away_is_one_line_without_its_password(home):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,10 @@ from churn_assets.settings import Settings
 from churn_assets.storage.moving import copy_store, is_copied
 from churn_assets.storage.store import Database
 from churn_assets_tests.cli.test_main import churn
-from churn_assets_tests.postgresql import Server
 from churn_assets_tests.prediction_log.home import STORE, ask, prediction, settings, write
 from churn_assets_tests.promotion.homes import AT, champion, record_decision
 
 NEXT = Decision("retrain", "by hand", "hand", "8", "v2")
-
-
-@pytest.fixture
-def url(postgresql: Server) -> Iterator[str]:
-    with postgresql.database() as url:
-        yield url
 
 
 @pytest.fixture
@@ -60,8 +52,8 @@ def facts(ledger: Ledger) -> list[Any]:
     return [read() for read in reads]
 
 
-def test_a_laptops_home_moves_with_every_decision_alert_and_prediction(laptop, url):
-    environ = {"CHURN_DATABASE_URL": url}
+def test_a_laptops_home_moves_with_every_decision_alert_and_prediction(laptop, database_url):
+    environ = {"CHURN_DATABASE_URL": database_url}
     before, alerts = facts(Ledger.of(laptop)), all_alerts(AlertSettings(laptop.home))
     predictions = ask(laptop, "SELECT prediction_id FROM predictions ORDER BY 1")
     done = churn("database", "copy", "--json", home=laptop.home, **environ)
@@ -87,8 +79,8 @@ def test_a_laptops_home_moves_with_every_decision_alert_and_prediction(laptop, u
     assert len(Ledger.of(laptop).decisions()) == 2, "the files stay as they are"
 
 
-def test_a_second_copy_changes_nothing_and_takes_what_was_written_to_the_file_since(laptop, url):
-    source, target = Ledger.of(laptop), Ledger(Database(url))
+def test_a_second_copy_changes_nothing_and_takes_what_was_written_to_the_file_since(laptop, database_url):
+    source, target = Ledger.of(laptop), Ledger(Database(database_url))
     first = copy_store(source, target)
     assert (first.outcome, copy_store(source, target).outcome) == ("copied", "there already")
     assert is_copied(source, target)
@@ -98,8 +90,8 @@ def test_a_second_copy_changes_nothing_and_takes_what_was_written_to_the_file_si
     assert len(target.decisions()) == 3
 
 
-def test_what_was_written_to_the_database_is_never_replaced(laptop, url):
-    source, target = Ledger.of(laptop), Ledger(Database(url))
+def test_what_was_written_to_the_database_is_never_replaced(laptop, database_url):
+    source, target = Ledger.of(laptop), Ledger(Database(database_url))
     copy_store(source, target)
     record_decision(target, NEXT, AT)
     assert is_copied(source, target)
@@ -109,34 +101,34 @@ def test_what_was_written_to_the_database_is_never_replaced(laptop, url):
     assert facts(target) == before
 
 
-def test_a_copy_that_fails_leaves_the_database_as_it_was(laptop, url, monkeypatch):
+def test_a_copy_that_fails_leaves_the_database_as_it_was(laptop, database_url, monkeypatch):
     class Failing(Ledger):
         def tables(self):
             return {**super().tables(), "nowhere": ["a"]}
 
-    source, target = Failing(laptop.ledger_path), Ledger(Database(url))
+    source, target = Failing(laptop.ledger_path), Ledger(Database(database_url))
     with pytest.raises(Exception, match="nowhere"):
         copy_store(source, target)
     assert target.decisions() == []
 
 
-def test_a_home_whose_files_are_not_copied_does_not_begin_anew_in_the_database(laptop, url):
-    moved = settings(laptop.home, CHURN_DATABASE_URL=url)
+def test_a_home_whose_files_are_not_copied_does_not_begin_anew_in_the_database(laptop, database_url):
+    moved = settings(laptop.home, CHURN_DATABASE_URL=database_url)
     with pytest.raises(LedgerUnavailable, match=r"ledger\.db of this home is not in .*`churn database copy`"):
         record_decision(Ledger.of(moved), NEXT, AT)
-    copy_store(Ledger.of(laptop), Ledger(Database(url)))
+    copy_store(Ledger.of(laptop), Ledger(Database(database_url)))
     assert record_decision(Ledger.of(moved), NEXT, AT) == 3
 
 
-def test_a_home_without_files_has_nothing_to_copy(tmp_path, url):
+def test_a_home_without_files_has_nothing_to_copy(tmp_path, database_url):
     home = settings(tmp_path / "home")
     alerts = AlertSettings(home.home)
-    assert copy_store(Ledger.of(home), Ledger(Database(url))).outcome == "nothing to copy"
-    assert copy_store(AlertStore(alerts), AlertStore(alerts, Database(url))).outcome == "nothing to copy"
-    with psycopg.connect(url) as session:
+    assert copy_store(Ledger.of(home), Ledger(Database(database_url))).outcome == "nothing to copy"
+    assert copy_store(AlertStore(alerts), AlertStore(alerts, Database(database_url))).outcome == "nothing to copy"
+    with psycopg.connect(database_url) as session:
         assert session.execute("SELECT to_regnamespace('churn')").fetchone() == (None,)
     assert not home.home.exists()
-    assert record_decision(Ledger.of(settings(home.home, CHURN_DATABASE_URL=url)), NEXT, AT) == 1
+    assert record_decision(Ledger.of(settings(home.home, CHURN_DATABASE_URL=database_url)), NEXT, AT) == 1
 
 
 def test_without_a_database_the_command_says_so(tmp_path):

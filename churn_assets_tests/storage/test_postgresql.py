@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +19,6 @@ from churn_assets.promotion.records import Decision
 from churn_assets.storage import postgresql as store_module
 from churn_assets.storage.postgresql import SESSIONS, tables_in_postgresql
 from churn_assets.storage.store import Database
-from churn_assets_tests.postgresql import Server
 from churn_assets_tests.promotion.homes import AT, record_decision
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
@@ -28,20 +26,14 @@ RETRAIN = Decision("retrain", "a drifted twice", "drift", "7", "v1")
 
 
 @pytest.fixture
-def url(postgresql: Server) -> Iterator[str]:
-    with postgresql.database() as url:
-        yield url
+def ledger(database_url: str) -> Ledger:
+    return Ledger(Database(database_url))
 
 
-@pytest.fixture
-def ledger(url: str) -> Ledger:
-    return Ledger(Database(url))
-
-
-def sessions_of(url: str) -> list[tuple[int, str]]:
+def sessions_of(database_url: str) -> list[tuple[int, str]]:
     """Process and state of every session that churn has with a database."""
     query = "SELECT pid, state FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'churn'"
-    with psycopg.connect(url) as admin:
+    with psycopg.connect(database_url) as admin:
         return admin.execute(query).fetchall()
 
 
@@ -61,9 +53,9 @@ def test_a_server_that_is_away_is_one_line_that_says_what_to_do_and_no_password(
     assert "s3cret" not in text + repr(ledger.place) + repr(error.value.__cause__)
 
 
-def test_a_database_that_does_not_exist_is_told(url):
+def test_a_database_that_does_not_exist_is_told(database_url):
     with pytest.raises(LedgerUnavailable, match='database "nowhere" does not exist'):
-        Ledger(Database(url.rpartition("/")[0] + "/nowhere")).state()
+        Ledger(Database(database_url.rpartition("/")[0] + "/nowhere")).state()
 
 
 def test_an_alert_is_sent_and_logged_while_the_server_is_away(tmp_path, caplog):
@@ -73,20 +65,23 @@ def test_an_alert_is_sent_and_logged_while_the_server_is_away(tmp_path, caplog):
     assert "s3cret" not in caplog.text
 
 
-def test_sessions_that_the_server_ended_are_replaced_without_a_word(ledger, url):
+def test_sessions_that_the_server_ended_are_replaced_without_a_word(ledger, database_url):
     record_decision(ledger, RETRAIN, AT)
-    with psycopg.connect(url, autocommit=True) as admin:
-        ended = [admin.execute("SELECT pg_terminate_backend(%s)", (pid,)).fetchone()[0] for pid, _ in sessions_of(url)]
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        ended = [
+            admin.execute("SELECT pg_terminate_backend(%s)", (pid,)).fetchone()[0]
+            for pid, _ in sessions_of(database_url)
+        ]
     assert ended
     assert all(ended)
     assert len(ledger.decisions()) == 1
     ledger.start_request(ledger.requests("open")[0].key, "run1")
 
 
-def test_a_session_that_ends_in_a_transaction_is_an_error_and_leaves_nothing(ledger, url):
+def test_a_session_that_ends_in_a_transaction_is_an_error_and_leaves_nothing(ledger, database_url):
     def judge(_):
-        with psycopg.connect(url, autocommit=True) as admin:
-            for pid, state in sessions_of(url):
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            for pid, state in sessions_of(database_url):
                 if state == "idle in transaction":
                     admin.execute("SELECT pg_terminate_backend(%s)", (pid,))
         return RETRAIN
@@ -120,8 +115,8 @@ def test_a_ledger_that_another_process_writes_is_read_and_a_second_writer_is_tol
         assert writer.result().number == 2
 
 
-def test_ledger_and_alerts_are_written_at_the_same_time(ledger, url, tmp_path):
-    alerts = AlertSettings(tmp_path, database_url=url)
+def test_ledger_and_alerts_are_written_at_the_same_time(ledger, database_url, tmp_path):
+    alerts = AlertSettings(tmp_path, database_url=database_url)
 
     def judge(_):
         raise_alert(alerts, Alert("drift", "drift", "Drift", "visits moved."), NOW)
@@ -133,50 +128,52 @@ def test_ledger_and_alerts_are_written_at_the_same_time(ledger, url, tmp_path):
     assert [alert.key for alert in open_alerts(alerts)] == ["drift"]
 
 
-def test_two_processes_that_write_first_make_the_tables_once(url):
+def test_two_processes_that_write_first_make_the_tables_once(database_url):
     with ThreadPoolExecutor(8) as pool:
-        numbers = list(pool.map(lambda n: record_decision(Ledger(Database(url)), Decision("wait", "-"), AT), range(16)))
+        numbers = list(
+            pool.map(lambda n: record_decision(Ledger(Database(database_url)), Decision("wait", "-"), AT), range(16))
+        )
     assert sorted(numbers) == list(range(1, 17))
 
 
-def test_a_process_has_a_bounded_number_of_sessions(ledger, url):
+def test_a_process_has_a_bounded_number_of_sessions(ledger, database_url):
     record_decision(ledger, RETRAIN, AT)
     most = []
 
     def read(_):
         ledger.decisions()
-        most.append(len(sessions_of(url)))
+        most.append(len(sessions_of(database_url)))
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(read, range(60)))
     assert 1 <= max(most) <= SESSIONS
-    assert len(sessions_of(url)) <= store_module.IDLE_SESSIONS
+    assert len(sessions_of(database_url)) <= store_module.IDLE_SESSIONS
 
 
-def test_a_child_process_has_sessions_of_its_own(ledger, url):
+def test_a_child_process_has_sessions_of_its_own(ledger, database_url):
     record_decision(ledger, RETRAIN, AT)
-    mine = {pid for pid, _ in sessions_of(url)}
+    mine = {pid for pid, _ in sessions_of(database_url)}
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        theirs = {pid for pid, _ in sessions_of(url)} if len(ledger.decisions()) == 1 else mine
+        theirs = {pid for pid, _ in sessions_of(database_url)} if len(ledger.decisions()) == 1 else mine
         os.write(writing, b"other" if ledger.decisions() and len(theirs) > len(mine) else b"same")
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reading, 10) == b"other"
     assert len(ledger.decisions()) == 1
-    assert mine <= {pid for pid, _ in sessions_of(url)}
+    assert mine <= {pid for pid, _ in sessions_of(database_url)}
 
 
 # -- what is stored ------------------------------------------------------------------------------------------
 
 
-def test_texts_and_numbers_come_back_as_they_were_given(ledger, url, tmp_path):
+def test_texts_and_numbers_come_back_as_they_were_given(ledger, database_url, tmp_path):
     words = "ünïcode ☂ 'quoted' \"twice\" 100% ?:key %s \\ \n\t" + chr(0x1F600)
     record_decision(ledger, Decision("wait", words), AT + timedelta(microseconds=7))
     (record,) = ledger.decisions()
     assert (record.decision.message, record.decided_at) == (words, AT + timedelta(microseconds=7))
-    alerts = AlertSettings(tmp_path, database_url=url)
+    alerts = AlertSettings(tmp_path, database_url=database_url)
     now = NOW + timedelta(microseconds=123_457)
     raise_alert(alerts, Alert("k%?", "drift", "T", words), now)
     (entry,) = open_alerts(alerts)
@@ -188,10 +185,10 @@ def test_the_character_0_which_postgresql_cannot_hold_becomes_a_sign_of_it(ledge
     assert ledger.decisions()[0].decision.message == "a\N{REPLACEMENT CHARACTER}b"
 
 
-def test_what_the_rules_of_the_tables_forbid_is_refused(ledger, url):
+def test_what_the_rules_of_the_tables_forbid_is_refused(ledger, database_url):
     record_decision(ledger, RETRAIN, AT)
     (request,) = ledger.requests()
-    with psycopg.connect(url) as admin, pytest.raises(psycopg.errors.UniqueViolation):
+    with psycopg.connect(database_url) as admin, pytest.raises(psycopg.errors.UniqueViolation):
         admin.execute(
             "INSERT INTO churn.requests SELECT 'other', decision, 'hand', occasion, champion, attempt, 'open', NULL,"
             " '', opened_at, NULL FROM churn.requests"
@@ -200,9 +197,9 @@ def test_what_the_rules_of_the_tables_forbid_is_refused(ledger, url):
         db.execute("UPDATE requests SET status = 'no such status' WHERE key = ?", (request.key,))
 
 
-def test_a_ledger_of_a_newer_churn_or_with_strange_rows_is_told(ledger, url):
+def test_a_ledger_of_a_newer_churn_or_with_strange_rows_is_told(ledger, database_url):
     record_decision(ledger, RETRAIN, AT)
-    with psycopg.connect(url, autocommit=True) as admin:
+    with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("UPDATE churn.decisions SET situation = 'nonsense'")
         with pytest.raises(LedgerCorrupt, match="a row cannot be read"):
             ledger.decisions()
@@ -215,11 +212,11 @@ def test_a_ledger_of_a_newer_churn_or_with_strange_rows_is_told(ledger, url):
             record_decision(ledger, RETRAIN, AT)
 
 
-def test_an_account_that_may_not_read_is_told(ledger, url, postgresql):
+def test_an_account_that_may_not_read_is_told(ledger, database_url, postgresql):
     record_decision(ledger, RETRAIN, AT)
-    with psycopg.connect(url, autocommit=True) as admin:
+    with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE guest_{os.getpid()} LOGIN PASSWORD 'x'")
-    guest = Ledger(Database(url.replace("churn:s3cret", f"guest_{os.getpid()}:x")))
+    guest = Ledger(Database(database_url.replace("churn:s3cret", f"guest_{os.getpid()}:x")))
     with pytest.raises(LedgerUnavailable, match="permission denied"):
         guest.decisions()
     store_module.close_sessions(guest.place.url)

@@ -12,8 +12,8 @@ from churn_assets.data.customers import MARKS
 from churn_assets.data.validation.report import ValidationReport, report_of
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
+from churn_assets.defs.data.kept import keep_table, version_facts
 from churn_assets.defs.io_manager import write_table
-from churn_assets.defs.kept import keep_table, version_facts
 from churn_assets.defs.metadata import TableResult
 from churn_assets.defs.policy import OWNERS, asset
 from churn_assets.defs.resources import Project

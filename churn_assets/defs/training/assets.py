@@ -14,7 +14,7 @@ from churn_assets.contract.model import Contract
 from churn_assets.data.hashing import data_hash
 from churn_assets.defs import metadata, plots
 from churn_assets.defs.column_schema import lineage
-from churn_assets.defs.kept import keep_trained, record_training
+from churn_assets.defs.data.kept import keep_trained, record_training
 from churn_assets.defs.metadata import TableResult
 from churn_assets.defs.policy import TRAINING_POOL, asset, warned
 from churn_assets.defs.resources import Project

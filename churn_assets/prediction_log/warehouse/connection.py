@@ -104,9 +104,9 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         except (duckdb.BinderException, duckdb.CatalogException) as error:
             if (stored := stored_version(connection)) >= len(VERSIONS):
                 raise
-            said = one_line(str(error).split("LINE", 1)[0])
+            lacks = one_line(str(error).split("LINE", 1)[0])
             raise LogUnreadable(
-                f"{path} has the tables of version {stored} ({said}), expected version {len(VERSIONS)}; "
+                f"{path} has the tables of version {stored} ({lacks}), expected version {len(VERSIONS)}; "
                 "`churn log ingest` brings them up to date"
             ) from error
 

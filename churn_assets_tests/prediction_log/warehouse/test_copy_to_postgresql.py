@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from churn_assets.prediction_log.warehouse.ingest import ingest
 from churn_assets.prediction_log.warehouse.postgresql import CopyReport, copy_log
 from churn_assets.settings import Settings
 from churn_assets_tests.cli.test_main import churn
-from churn_assets_tests.postgresql import Server
 from churn_assets_tests.prediction_log.home import (
     STORE,
     ask,
@@ -35,19 +33,13 @@ NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def url(postgresql: Server) -> Iterator[str]:
-    with postgresql.database() as url:
-        yield url
+def home(tmp_path: Path, database_url: str) -> Settings:
+    return settings(tmp_path, CHURN_DATABASE_URL=database_url)
 
 
-@pytest.fixture
-def home(tmp_path: Path, url: str) -> Settings:
-    return settings(tmp_path, CHURN_DATABASE_URL=url)
-
-
-def copied(url: str, table: str, order: str = "1") -> list[tuple[Any, ...]]:
+def copied(database_url: str, table: str, order: str = "1") -> list[tuple[Any, ...]]:
     """The rows of a table of the copy, columns by name."""
-    with psycopg.connect(url) as session:
+    with psycopg.connect(database_url) as session:
         columns = session.execute(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = 'churn_log' AND table_name = %s"
             " ORDER BY column_name",
@@ -86,12 +78,12 @@ def test_the_copy_has_every_row_of_every_table_and_a_second_one_adds_what_is_new
     expect_the_same(home)
 
 
-def test_the_command_says_what_it_did_and_what_it_needs(home, tmp_path, url):
+def test_the_command_says_what_it_did_and_what_it_needs(home, tmp_path, database_url):
     done = churn("log", "copy", home=tmp_path)
     assert "CHURN_DATABASE_URL is not set" in done.stderr
     log_some(home, "a")
     ingest(home, STORE, now=lambda: NOW)
-    done = churn("log", "copy", home=tmp_path, CHURN_DATABASE_URL=url)
+    done = churn("log", "copy", home=tmp_path, CHURN_DATABASE_URL=database_url)
     assert "churn_log: 1 segments copied, 3 predictions, 1 feedback, 1 quarantine; from the beginning" in done.stdout
 
 

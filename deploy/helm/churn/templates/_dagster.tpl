@@ -19,7 +19,7 @@ telemetry:
 # The database of CHURN_DATABASE_URL, in a schema of its own.
 storage:
   custom:
-    module: churn_assets.defs.database
+    module: churn_assets.defs.runs.storage
     class: HomeStorage
     config: {}
 local_artifact_storage:
